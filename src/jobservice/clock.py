@@ -1,0 +1,49 @@
+"""Time: the only module that asks the system what time it is.
+
+Everything else takes instants and durations as arguments, so that a test decides them.
+Instants are aware UTC `datetime`s; on the wire and in the stores they are microseconds.
+"""
+
+import asyncio
+import datetime as dt
+import time
+from typing import Protocol
+
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+class Clock(Protocol):
+    """What a part of the service may ask about time."""
+
+    def now(self) -> dt.datetime:
+        """The wall clock, aware UTC, in microseconds."""
+
+    def monotonic_s(self) -> float:
+        """Seconds that never go back and do not count a step of the wall clock."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait so long; returns early only by cancellation."""
+
+
+class SystemClock:
+    """The clock of production. It cannot be stubbed; a test injects another `Clock`."""
+
+    def now(self) -> dt.datetime:
+        return dt.datetime.now(dt.UTC)
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def to_us(instant: dt.datetime) -> int:
+    """Microseconds since 1970 of an aware instant."""
+    return (instant - EPOCH) // _MICROSECOND
+
+
+def from_us(microseconds: int) -> dt.datetime:
+    """The aware UTC instant of microseconds since 1970."""
+    return EPOCH + dt.timedelta(microseconds=microseconds)

@@ -1,0 +1,108 @@
+"""A job and its attempts as they are remembered. Frozen values, no I/O."""
+
+import dataclasses
+import datetime as dt
+import enum
+from collections.abc import Mapping
+
+from jobservice.model.lifecycle import Reason, State
+from jobservice.model.spec import JobSpec
+
+
+class AttemptState(enum.IntEnum):
+    """Where an attempt is. The numbers are those of the wire and of the stores, for ever."""
+
+    STARTING = 1
+    RUNNING = 2
+    SUCCEEDED = 3
+    FAILED = 4
+    CANCELLED = 5
+    LOST = 6
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a job, as it is remembered."""
+
+    attempt: int
+    state: AttemptState
+    worker_id: str
+    claimed_at: dt.datetime
+    reason: Reason = Reason.NONE
+    message: str = ""
+    started_at: dt.datetime | None = None
+    ended_at: dt.datetime | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    dropped_bytes: int = 0
+    cpu_s: float = 0.0
+    max_rss_bytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """What an attempt last said of itself."""
+
+    percent: float
+    step: str
+    estimated_completion: dt.datetime | None
+    reported_at: dt.datetime
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stands in the store."""
+
+    tenant: str
+    job_id: str
+    spec: JobSpec
+    """As it is now: edits are in it. In a BASIC read `command.env` and `command.stdin` are empty."""
+    state: State
+    created_at: dt.datetime
+    updated_at: dt.datetime
+    edit_version: int
+    """Counts the edits of a user, from 1; what the etag stands for."""
+    revision: int
+    """Counts the events, from 1 at the creation."""
+    reason: Reason = Reason.NONE
+    message: str = ""
+    attempt_count: int = 0
+    failure_count: int = 0
+    lost_count: int = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    start_at: dt.datetime | None = None
+    """When a SCHEDULED job becomes due."""
+    started_at: dt.datetime | None = None
+    ended_at: dt.datetime | None = None
+    delete_requested: bool = False
+    progress: Progress | None = None
+    """Of the newest attempt."""
+    attempts: tuple[Attempt, ...] = ()
+    """Oldest first; empty in lists."""
+
+    @property
+    def etag(self) -> str:
+        """The version of what a user may edit; opaque to clients."""
+        return f"e{self.edit_version:x}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job that is about to be stored, decided by the engine."""
+
+    tenant: str
+    job_id: str
+    spec: JobSpec
+    created_at: dt.datetime
+
+
+EDITABLE_ALWAYS = frozenset({"name", "labels"})
+EDITABLE_UNTIL_FINAL = frozenset({"priority", "queue", "timeout", "retry_policy", "stop_grace"})
+
+
+Edits = Mapping[str, object]
+"""New values by the name of the field, out of the two sets above, as `JobSpec` holds them (the
+policy under `retry_policy`)."""

@@ -1,0 +1,384 @@
+"""The store port: where jobs live. Verbs take lists; one is a batch of one.
+
+Rules that hold for every verb that writes:
+
+- One call is one transaction, and it is durable when it returns. Calls that wait together may be
+  committed together; each of them is still done as a whole or not at all.
+- A change of a job's state and its event are written in the same transaction, and the event's
+  `revision` is the job's, counted on by one. Only the engine decides a state: where the next state
+  depends on the stored one, the engine passes a pure function (`Settle`), or the statement's own
+  guard names the source states that `model/lifecycle.py` allows.
+- A write about an attempt carries its `Fence`. A stale fence changes nothing and is answered with
+  False (or None): that is an ordinary answer, not an error.
+- Time, ids and randomness are arguments. No verb asks a clock.
+- Every verb names its tenant, or takes records that do.
+
+Nothing here may rest on what one engine has and the other lacks: no rowid, no commit order of a
+sequence, tokens are opaque strings.
+
+Raises, everywhere: `StoreFull` when the disk is full, `StoreUnavailable` when the database cannot be
+used now. In both cases nothing was changed.
+"""
+
+import dataclasses
+import datetime as dt
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from jobservice.model.attempt import Fence, Outcome
+from jobservice.model.event import Change
+from jobservice.model.job import AttemptState, Edits, Job, NewJob, Progress
+from jobservice.model.lifecycle import Reason, State, Trigger
+from jobservice.model.spec import Command, RetryPolicy
+
+
+# --- submit -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RequestKey:
+    """What makes a create happen once."""
+
+    request_id: str
+    digest: bytes
+    """Of the request's body; equal bodies have equal digests."""
+
+
+class Insertion(enum.Enum):
+    """What became of an insert."""
+
+    CREATED = enum.auto()
+    REPEATED = enum.auto()
+    """The request_id is known with the same digest: `job_ids` are the jobs of then."""
+    CONFLICT = enum.auto()
+    """The request_id is known with another digest: `job_ids` are the jobs of then; nothing was
+    created."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inserted:
+    """The answer of `insert_jobs`."""
+
+    insertion: Insertion
+    job_ids: tuple[str, ...]
+
+
+# --- attempts ---------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+    """A lease on a new attempt, with what is needed to run it."""
+
+    fence: Fence
+    command: Command
+    timeout: dt.timedelta | None
+    stop_grace: dt.timedelta
+    output_limit_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AttemptStart:
+    """A process exists."""
+
+    fence: Fence
+    started_at: dt.datetime
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """No process of the attempt exists any more."""
+
+    fence: Fence
+    outcome: Outcome
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LiveJob:
+    """What a decision about the end of an attempt may rest on, read in the same transaction."""
+
+    tenant: str
+    job_id: str
+    state: State
+    """RUNNING or STOPPING."""
+    retry: RetryPolicy
+    failure_count: int
+    lost_count: int
+    delete_requested: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settlement:
+    """What the engine decided: how the attempt is remembered, and where the job goes."""
+
+    attempt_state: AttemptState
+    trigger: Trigger
+    state: State
+    """`step(live.state, trigger)`."""
+    reason: Reason = Reason.NONE
+    message: str = ""
+    start_at: dt.datetime | None = None
+    """When the job goes to SCHEDULED."""
+    failures: int = 0
+    """What is added to `failure_count`."""
+    losses: int = 0
+    """What is added to `lost_count`."""
+
+
+Settle = Callable[[LiveJob, AttemptEnd], Settlement]
+"""Pure and quick: it runs inside the transaction."""
+
+
+class LeaseAnswer(enum.Enum):
+    """What the holder of a lease is told when it extends it."""
+
+    KEPT = enum.auto()
+    STOP = enum.auto()
+    """Kept, and the job is to be stopped."""
+    REFUSED = enum.auto()
+    """The fence is stale: whatever still runs under it must end."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LiveAttempt:
+    """An attempt that holds a lease."""
+
+    fence: Fence
+    worker_id: str
+    attempt_state: AttemptState
+    """STARTING or RUNNING."""
+    job_state: State
+    """RUNNING or STOPPING."""
+    started_at: dt.datetime | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProgressReport:
+    """What an attempt says of itself."""
+
+    fence: Fence
+    progress: Progress
+
+
+# --- stop, edit, delete -----------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StopRequest:
+    """Someone asks for the end of a job."""
+
+    tenant: str
+    job_id: str
+    delete: bool = False
+    """Also record, in the same transaction, that the job is to be deleted once it is final."""
+    edit_version: int | None = None
+    """When given, the job must be at this version."""
+
+
+class Refusal(enum.Enum):
+    """Why a verb about one job changed nothing."""
+
+    NOT_FOUND = enum.auto()
+    STALE = enum.auto()
+    """The job's `edit_version` is another."""
+    WRONG_STATE = enum.auto()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stopped:
+    """Where a job is after a stop was asked for."""
+
+    state: State
+    """CANCELLED, STOPPING, or the final state that it had already."""
+    fence: Fence | None
+    """Of the attempt that has to end, when it is STOPPING."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JobKey:
+    """A job of a tenant."""
+
+    tenant: str
+    job_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Deletable:
+    """A final job whose deletion was asked for."""
+
+    key: JobKey
+    attempt_count: int
+
+
+# --- reads ------------------------------------------------------------------------------------
+
+
+class Order(enum.Enum):
+    """The orders of a list; ties go by job id in the same direction."""
+
+    CREATED_ASC = enum.auto()
+    CREATED_DESC = enum.auto()
+    ENDED_DESC = enum.auto()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JobQuery:
+    """Which jobs, in which order. Every given filter must hold."""
+
+    tenant: str
+    order: Order
+    states: frozenset[State]
+    """Never empty: "any" is all states."""
+    queue: str = ""
+    name: str = ""
+    """The whole name, or with `name_is_prefix` how it begins; empty is any."""
+    name_is_prefix: bool = False
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ended_from: dt.datetime | None = None
+    ended_before: dt.datetime | None = None
+    full: bool = False
+    """Also read `env` and `stdin`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JobPage:
+    """Some jobs of a query, and where the next ones begin."""
+
+    jobs: tuple[Job, ...]
+    cursor: str | None
+    """Opaque; None when there are no more."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChangePage:
+    """Changes in order."""
+
+    changes: tuple[Change, ...]
+    position: str
+    """Of the last one, or as asked where there is none: go on from here."""
+
+
+class Store(Protocol):
+    """The verbs. See the head of the module for what holds for all of them."""
+
+    # submit
+
+    async def insert_jobs(
+        self, jobs: Sequence[NewJob], *, request: RequestKey | None = None
+    ) -> Inserted:
+        """Store new jobs as QUEUED with their CREATED events: all of them or none.
+
+        All jobs are of one tenant. With `request`, the same transaction looks the request_id up and
+        records it.
+        """
+
+    # attempts
+
+    async def claim_jobs(
+        self, *, worker_id: str, limit: int, lease_until: dt.datetime, now: dt.datetime
+    ) -> list[Claim]:
+        """Lease up to `limit` QUEUED jobs in `claim_key` order: RUNNING, with a new attempt STARTING."""
+
+    async def start_attempts(self, starts: Sequence[AttemptStart]) -> list[bool]:
+        """Record that processes exist: the attempt is RUNNING, the job has a STARTED event."""
+
+    async def finish_attempts(
+        self, ends: Sequence[AttemptEnd], settle: Settle, *, now: dt.datetime
+    ) -> list[Settlement | None]:
+        """Record ends: the attempt is closed, the job goes where `settle` says. None: stale fence.
+
+        An end whose attempt was never recorded as started is given the outcome's `started_at`.
+        """
+
+    async def unclaim_attempts(self, fences: Sequence[Fence], *, now: dt.datetime) -> list[bool]:
+        """Hand back leases of attempts that have no process: RUNNING goes to QUEUED at its old place,
+        the attempt leaves no trace and its number is used again, the epoch is not. A STOPPING job is
+        left alone and answered with False: finish it.
+        """
+
+    async def extend_leases(
+        self, fences: Sequence[Fence], *, lease_until: dt.datetime
+    ) -> list[LeaseAnswer]:
+        """Prolong leases, and hear what became of their jobs meanwhile."""
+
+    async def expire_leases(
+        self, settle: Settle, *, now: dt.datetime, limit: int
+    ) -> list[Fence]:
+        """End attempts whose lease is over, as `finish_attempts` with an outcome of LOST at `now`."""
+
+    async def list_live(self, worker_id: str) -> list[LiveAttempt]:
+        """Every attempt that the worker holds a lease on."""
+
+    async def record_progress(self, reports: Sequence[ProgressReport]) -> list[bool]:
+        """Keep the newest progress of live attempts. Not a transition: no revision is used."""
+
+    async def release_due(self, *, now: dt.datetime, limit: int) -> int:
+        """Move SCHEDULED jobs whose `start_at` has come to QUEUED; returns how many."""
+
+    # what users ask of one job
+
+    async def request_stop(
+        self, stops: Sequence[StopRequest], *, now: dt.datetime
+    ) -> list[Stopped | Refusal]:
+        """End waiting jobs at once (CANCELLED, reason USER), turn RUNNING ones to STOPPING.
+
+        Final and STOPPING jobs are left as they are. With `delete`, the wish to delete is recorded
+        in every state.
+        """
+
+    async def update_job(
+        self, key: JobKey, edits: Edits, *, edit_version: int | None, now: dt.datetime
+    ) -> Job | Refusal:
+        """Change fields, count `edit_version` up, with an UPDATED event.
+
+        WRONG_STATE when one of the fields may not be edited in the job's state, or the job is to be
+        deleted.
+        """
+
+    async def retry_job(self, key: JobKey, *, now: dt.datetime) -> Job | Refusal:
+        """Queue a final job again: counters of failures and losses back to 0, attempts go on."""
+
+    async def list_deletable(self, *, limit: int) -> list[Deletable]:
+        """Final jobs whose deletion was asked for, and whose files are to be removed now."""
+
+    async def delete_jobs(self, keys: Sequence[JobKey], *, now: dt.datetime) -> list[bool]:
+        """Remove every row of final jobs whose deletion was asked for; leave tombstones."""
+
+    async def forget(self, *, before: dt.datetime, limit: int) -> int:
+        """Drop request ids and tombstones that are older; returns how many rows."""
+
+    # reads
+
+    async def find_job(self, key: JobKey) -> Job | None:
+        """One job in full, with its attempts."""
+
+    async def find_jobs(self, keys: Sequence[JobKey]) -> list[Job | None]:
+        """Jobs in full without their attempts, in the order asked."""
+
+    async def list_jobs(self, query: JobQuery, *, limit: int, cursor: str | None) -> JobPage:
+        """A page by keyset. A cursor that is not one of this order raises PageTokenInvalid."""
+
+    async def queue_position(self, key: JobKey, *, limit: int) -> int | None:
+        """How many QUEUED jobs of the tenant come before this one, counting no further than `limit`;
+        None when it is not QUEUED.
+        """
+
+    async def next_due_at(self) -> dt.datetime | None:
+        """The earliest `start_at` of a SCHEDULED job."""
+
+    async def head_position(self) -> str:
+        """The position of the newest change."""
+
+    async def list_changes(self, after: str, *, limit: int) -> ChangePage:
+        """Changes of all tenants behind a position, in order: no gap, no repeat.
+
+        Raises:
+            ResumeTokenExpired: changes behind `after` were dropped already, or it is no position.
+        """
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called in the event loop after commits. A hint: it may be late or missing."""
+
+    async def close(self) -> None:
+        """Finish what waits and let go of the database."""
