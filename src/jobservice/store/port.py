@@ -26,11 +26,17 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from jobservice.model.attempt import Fence, Outcome
+from jobservice.model.attempt import Fence
 from jobservice.model.event import Change
-from jobservice.model.job import AttemptState, Edits, Job, NewJob, Progress
+from jobservice.model.job import AttemptState, Edits, Job, NewJob
+from jobservice.model.lease import AttemptEnd as AttemptEnd
+from jobservice.model.lease import AttemptStart as AttemptStart
+from jobservice.model.lease import Claim as Claim
+from jobservice.model.lease import LeaseAnswer as LeaseAnswer
+from jobservice.model.lease import LiveAttempt as LiveAttempt
+from jobservice.model.lease import ProgressReport as ProgressReport
 from jobservice.model.lifecycle import Reason, State, Trigger
-from jobservice.model.spec import Command, RetryPolicy
+from jobservice.model.spec import RetryPolicy
 
 
 # --- submit -----------------------------------------------------------------------------------
@@ -68,33 +74,6 @@ class Inserted:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Claim:
-    """A lease on a new attempt, with what is needed to run it."""
-
-    fence: Fence
-    command: Command
-    timeout: dt.timedelta | None
-    stop_grace: dt.timedelta
-    output_limit_bytes: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class AttemptStart:
-    """A process exists."""
-
-    fence: Fence
-    started_at: dt.datetime
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class AttemptEnd:
-    """No process of the attempt exists any more."""
-
-    fence: Fence
-    outcome: Outcome
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class LiveJob:
     """What a decision about the end of an attempt may rest on, read in the same transaction."""
 
@@ -128,37 +107,6 @@ class Settlement:
 
 Settle = Callable[[LiveJob, AttemptEnd], Settlement]
 """Pure and quick: it runs inside the transaction."""
-
-
-class LeaseAnswer(enum.Enum):
-    """What the holder of a lease is told when it extends it."""
-
-    KEPT = enum.auto()
-    STOP = enum.auto()
-    """Kept, and the job is to be stopped."""
-    REFUSED = enum.auto()
-    """The fence is stale: whatever still runs under it must end."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LiveAttempt:
-    """An attempt that holds a lease."""
-
-    fence: Fence
-    worker_id: str
-    attempt_state: AttemptState
-    """STARTING or RUNNING."""
-    job_state: State
-    """RUNNING or STOPPING."""
-    started_at: dt.datetime | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ProgressReport:
-    """What an attempt says of itself."""
-
-    fence: Fence
-    progress: Progress
 
 
 # --- stop, edit, delete -----------------------------------------------------------------------
