@@ -1,0 +1,88 @@
+# The commands of the tree; `make help` lists them, CONTRIBUTING.md says when to use which.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help setup check test demo bench proto lock fmt clean
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# The interpreter that .venv is made from: the first of these that is new enough.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3 python, \
+	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+PIP_HASHED := $(PIP) install --require-hashes --no-deps --requirement
+WORKERS ?= 2
+
+help:  ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.package  ## Make .venv with everything pinned and the package in it; quick when nothing changed
+
+check: setup  ## Lint, types, import contracts, unit and architecture tests: under a minute
+	$(static_checks)
+	$(BIN)/pytest tests/unit tests/arch -m "not slow" --quiet --numprocesses $(WORKERS)
+
+test: setup  ## Every check and every test there is, PostgreSQL included
+	$(static_checks)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
+
+demo: setup  ## Start the service, run real jobs on real data, show what became of them
+	$(BIN)/python demo/demo.py
+
+bench: setup  ## Measure the service against the hardware and its peers, on this machine
+	@command -v h2load >/dev/null || $(call install_debian_package,nghttp2-client)
+	$(BIN)/python bench/run.py
+
+proto: setup  ## Generate the code of the wire from proto/
+	$(BIN)/python tools/proto.py
+
+lock: setup  ## Choose the newest versions that pyproject.toml allows, and pin them in requirements/
+	$(PIP_HASHED) requirements/lock.txt
+	$(call pin,dev,pyproject.toml --extra server --group dev)
+	$(call pin,build,--group build)
+	$(call pin,lock,--group lock)
+
+fmt: setup  ## Format the code and put its imports in order
+	$(BIN)/ruff check --quiet --fix-only --select I,RUF022
+	$(BIN)/ruff format --quiet
+
+clean:  ## Remove everything that was made here: .venv, caches, build/
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- what the commands above are made of ----------------------------------------------------------
+
+# Debian keeps ensurepip in a package of its own; without it, the host's pip fills the environment.
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "JobService needs CPython 3.11 as python3.11 or python3." >&2; exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv && $(PYTHON) -m venv --without-pip .venv && \
+		$(PYTHON) -m pip --python .venv/bin/python --quiet install pip; }
+
+.venv/.requirements: requirements/build.txt requirements/dev.txt | .venv/bin/python
+	$(PIP_HASHED) requirements/build.txt
+	$(PIP_HASHED) requirements/dev.txt
+	@touch $@
+
+.venv/.package: pyproject.toml .venv/.requirements
+	$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+define static_checks
+$(BIN)/ruff check --quiet
+$(BIN)/ruff format --quiet --check
+$(BIN)/mypy
+$(BIN)/python tools/proto.py --check
+$(BIN)/lint-imports --no-logo
+endef
+
+define pin
+$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command "make lock" --python-version 3.11 $(2) --output-file requirements/$(1).txt
+endef
+
+define install_debian_package
+{ test "$$(id -u)" = 0 || { echo "Please install the Debian package $(1)." >&2; exit 1; }; \
+	apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends $(1); }
+endef

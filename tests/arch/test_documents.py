@@ -1,0 +1,129 @@
+"""Documents that can be wrong are held to what they speak of."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import jobservice.errors
+from jobservice.config import Settings
+from tests.arch import tree
+
+README = tree.ROOT / "README.md"
+ARCHITECTURE = tree.ROOT / "ARCHITECTURE.md"
+SERVICE = tree.ROOT / "proto" / "jobservice" / "v1" / "job_service.proto"
+
+
+def without_code(text: str) -> str:
+    """Markdown without its fenced blocks and code spans."""
+    return re.sub(
+        r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    )
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that the headings of a document make, as forges build them."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ +(.*?) *$", text, flags=re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("document", tree.documents(), ids=str)
+def test_links_lead_somewhere(document: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(document.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (document.parent / name).resolve() if name else document
+        if not path.exists() or (anchor and path.suffix == ".md" and anchor not in anchors(path)):
+            broken.append(target)
+    assert not broken
+
+
+# --- README -----------------------------------------------------------------------------------
+
+
+def rpcs_of_the_service() -> list[tuple[str, str]]:
+    """Each RPC with the first sentence of its comment, in order."""
+    found = []
+    comment: list[str] = []
+    for line in SERVICE.read_text().splitlines():
+        text = line.strip()
+        if text.startswith("//"):
+            comment.append(text.removeprefix("//").strip())
+            continue
+        if rpc := re.match(r"rpc (\w+)\(", text):
+            sentence = re.match(r".*?\.(?= |$)", " ".join(comment))
+            assert sentence, f"{rpc[1]} has no comment"
+            found.append((rpc[1], sentence.group()))
+        comment = []
+    return found
+
+
+def test_the_table_of_rpcs_is_that_of_the_service() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|$", README.read_text(), flags=re.MULTILINE)
+    assert rows == rpcs_of_the_service()
+
+
+# --- ARCHITECTURE -----------------------------------------------------------------------------
+
+
+def the_map() -> set[str]:
+    """The files that the map of ARCHITECTURE.md names, below `src/jobservice`."""
+    block = re.search(
+        r"^```text\nsrc/jobservice/\n(.*?)^```", ARCHITECTURE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert block, "ARCHITECTURE.md has no map"
+    folders: list[tuple[int, str]] = []
+    files = set()
+    for line in block[1].splitlines():
+        indent = len(line) - len(line.lstrip())
+        name = line.split()[0]
+        while folders and folders[-1][0] >= indent:
+            folders.pop()
+        path = "/".join([*(folder for _, folder in folders), name.rstrip("/")])
+        if name.endswith("/"):
+            folders.append((indent, name.rstrip("/")))
+        else:
+            files.add(path)
+    return files
+
+
+def test_the_map_names_every_module_and_nothing_else() -> None:
+    mapped, real = the_map(), {str(path) for path in tree.modules()}
+    assert {"not on the map": real - mapped, "gone": mapped - real} == {
+        "not on the map": set(),
+        "gone": set(),
+    }
+
+
+# --- reference --------------------------------------------------------------------------------
+
+
+def test_every_setting_is_documented_as_it_is() -> None:
+    text = (tree.ROOT / "docs" / "reference" / "settings.md").read_text()
+    rows = re.findall(r"^\| `JOBSERVICE_(\w+)` \| (.*?) \| (.*?) \|$", text, flags=re.MULTILINE)
+    documented = {name.lower(): (default, meaning) for name, default, meaning in rows}
+    expected = {}
+    for name, field in Settings.model_fields.items():
+        default = "required" if field.is_required() else f"`{field.default}`"
+        expected[name] = (default.replace("`None`", "none"), field.description)
+    assert documented == expected
+
+
+def error_classes() -> list[type[jobservice.errors.JobServiceError]]:
+    """Every class of the tree of errors."""
+    return [
+        value
+        for value in vars(jobservice.errors).values()
+        if inspect.isclass(value) and issubclass(value, jobservice.errors.JobServiceError)
+    ]
+
+
+@pytest.mark.parametrize("error", error_classes())
+def test_every_error_has_a_section(error: type[jobservice.errors.JobServiceError]) -> None:
+    text = (tree.ROOT / "docs" / "reference" / "errors.md").read_text()
+    assert re.search(rf"^#+ `?{error.__name__}`?$", text, re.MULTILINE)

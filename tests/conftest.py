@@ -1,0 +1,17 @@
+"""What holds for every test: which of them may share the machine with others."""
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+ISOLATED = {"arch", "conformance", "machine", "unit"}
+"""Folders whose tests touch no process and no clock but their own: they run side by side."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests that start processes, and so mind the time, on one worker of pytest-xdist."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder not in ISOLATED and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group("processes"))
