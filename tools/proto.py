@@ -6,16 +6,15 @@
 
 What is generated:
 
-- `_gen/v1/`: messages and stubs, typed. The rules of `buf.validate` are taken out of the descriptors
-  first: two copies of `validate.proto` in one process clash, and clients need none.
+- `_gen/v1/`: messages and stubs, typed. The rules of `buf.validate` are taken out of them
+  before: two copies of `validate.proto` in one process clash, and clients need none.
 - `_gen/rules.binpb`: every descriptor with its rules, for the server (`wire/validate.py`).
 
-The compiler is older than the runtime of this tree on purpose. Generated code runs with the protobuf
-it was made for and with the next major version (protobuf.dev, "Cross-Version Runtime Guarantee"):
-code of protobuf 6.31 serves users of 6.x and 7.x. Its wheel cannot share an environment with protobuf
-7, so it is installed apart, in `build/proto-tools/`, from `tools/proto-requirements.txt`.
+The compiler is older than the runtime of this tree on purpose. Generated code runs with the
+protobuf it was made for and with the next major version (protobuf.dev, "Cross-Version Runtime
+Guarantee"): code of 6.31 serves users of 6.x and 7.x. Its wheel cannot share an environment with
+protobuf 7, so it is installed apart, in `build/proto-tools/`, from `tools/proto-requirements.txt`.
 """
-# ruff: noqa: T201, TID251 - a tool of the tree: it prints, starts programs, hands on its environment
 
 import argparse
 import difflib
@@ -112,7 +111,7 @@ def protoc(*arguments: str) -> None:
         "PATH": os.pathsep.join([scripts, os.environ["PATH"]]),
     }
     command = [sys.executable, "-m", "grpc_tools.protoc", *arguments]
-    subprocess.run(command, env=environment, check=True)  # noqa: S603 - our own arguments
+    subprocess.run(command, env=environment, check=True)
 
 
 def install_compiler() -> None:
@@ -122,7 +121,7 @@ def install_compiler() -> None:
     if stamp.exists() and stamp.read_text() == wanted:
         return
     shutil.rmtree(COMPILER, ignore_errors=True)
-    subprocess.run(  # noqa: S603 - our own arguments
+    subprocess.run(
         [
             sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes",
             "--disable-pip-version-check", "--only-binary", ":all:",
@@ -287,7 +286,7 @@ def check(image: descriptor_pb2.FileDescriptorSet, work: Path) -> int:
 def buf(*arguments: str) -> bool:
     """Run buf; whether it was content."""
     command = Path(sysconfig.get_path("scripts")) / "buf"
-    return subprocess.run([command, *arguments], cwd=ROOT, check=False).returncode == 0  # noqa: S603
+    return subprocess.run([command, *arguments], cwd=ROOT, check=False).returncode == 0
 
 
 def diff_trees(committed: dict[Path, bytes], fresh: dict[Path, bytes]) -> bool:

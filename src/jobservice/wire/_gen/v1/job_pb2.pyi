@@ -308,8 +308,8 @@ class Job(_message.Message):
     """Counts the events of the job, from 1 at its creation."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Keys and values for people and filters; at most 64. A key is 1 to 63 of `a-z 0-9 . _ / -`
-        beginning with a letter; a value is at most 255 characters.
+        """Keys and values for people and filters; at most 64, together at most 16 KiB. A key is 1 to 63 of
+        `a-z 0-9 . _ / -` beginning with a letter; a value is at most 255 characters.
         """
 
     @_builtins.property
@@ -445,18 +445,21 @@ class Command(_message.Message):
     stdin: _builtins.bytes
     """What the program reads from its standard input; empty is an empty input. At most 1 MiB."""
     work_dir: _builtins.str
-    """The absolute directory that the program starts in; empty is a fresh directory of the attempt."""
+    """The absolute directory that the program starts in, at most 4,095 bytes without a NUL; empty is a
+    fresh directory of the attempt.
+    """
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The program and its arguments, as the program sees them. A program without a slash is looked up
-        in the PATH of the job. At most 4,096, together at most 1 MiB, none with a NUL.
+        in the PATH of the job. 1 to 4,096, together at most 1 MiB, none with a NUL; the first is not
+        empty.
         """
 
     @_builtins.property
     def env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Environment variables besides the few that the service sets; nothing else is inherited. At most
-        1,024, together at most 256 KiB. Names are letters, digits and `_`, not beginning with a digit,
-        and not JOBSERVICE_…
+        1,024, together at most 256 KiB, none with a NUL. Names are letters, digits and `_`, not
+        beginning with a digit, and not JOBSERVICE_…
         """
 
     def __init__(
