@@ -8,6 +8,7 @@ import pytest
 
 import jobservice.errors
 from jobservice.config import Settings
+from jobservice.model.lifecycle import TRANSITIONS, State
 from tests.arch import tree
 
 README = tree.ROOT / "README.md"
@@ -127,3 +128,18 @@ def error_classes() -> list[type[jobservice.errors.JobServiceError]]:
 def test_every_error_has_a_section(error: type[jobservice.errors.JobServiceError]) -> None:
     text = (tree.ROOT / "docs" / "reference" / "errors.md").read_text()
     assert re.search(rf"^#+ `?{error.__name__}`?$", text, re.MULTILINE)
+
+
+def test_the_moves_of_every_state_are_those_of_the_table() -> None:
+    text = (tree.ROOT / "docs" / "reference" / "lifecycle.md").read_text()
+    rows = re.findall(r"^\| `([A-Z]+)` \| [^|]+ \| (.*?) \|$", text, flags=re.MULTILINE)
+    documented = {state: moves for state, moves in rows if state in State.__members__}
+    expected = {
+        state.name: "; ".join(
+            f"{trigger.value} → {target.name}"
+            for (source, trigger), target in TRANSITIONS.items()
+            if source is state
+        )
+        for state in State
+    }
+    assert documented == expected
