@@ -107,7 +107,9 @@ class InvalidTransition(JobServiceError):
     def __init__(self, message: str = "", *, state: str, trigger: str, **metadata: str) -> None:
         super().__init__(
             message or f"A job in state {state} does not allow {trigger}.",
-            state=state, trigger=trigger, **metadata,
+            state=state,
+            trigger=trigger,
+            **metadata,
         )
 
 

@@ -29,7 +29,7 @@ class Fence:
 
 
 class Cause(enum.StrEnum):
-    """Why an attempt has no process any more. What that means for the job is the engine's decision."""
+    """Why an attempt has no process any more; what that means for the job, the engine decides."""
 
     EXIT = "exit"
     """The process ended by itself: see `exit_code` or `signal`."""

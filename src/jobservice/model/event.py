@@ -33,8 +33,8 @@ class Event:
     """One thing that happened to a job.
 
     The events of a job are numbered by `revision`, from 1 without gaps. PROGRESS and DELETED are no
-    transitions: they carry the number of the event before them, of progress only the newest is kept,
-    and a DELETED one outlives its job for seven days.
+    transitions: they carry the number of the event before them; of progress only the newest is
+    kept, and a DELETED one outlives its job for seven days.
     """
 
     tenant: str

@@ -58,7 +58,7 @@ class Job:
     tenant: str
     job_id: str
     spec: JobSpec
-    """As it is now: edits are in it. In a BASIC read `command.env` and `command.stdin` are empty."""
+    """As it is now, with edits. In a BASIC read `command.env` and `command.stdin` are empty."""
     state: State
     created_at: dt.datetime
     updated_at: dt.datetime

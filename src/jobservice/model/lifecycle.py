@@ -37,7 +37,7 @@ class State(enum.IntEnum):
 
 
 class Reason(enum.IntEnum):
-    """Why a job is in its state; a closed list. The numbers are those of the wire and the stores."""
+    """Why a job is in its state; a closed list, with the numbers of the wire and the stores."""
 
     NONE = 0
     EXIT_CODE = 1
@@ -85,45 +85,47 @@ class Trigger(enum.StrEnum):
 
 _S, _T = State, Trigger
 
-TRANSITIONS: Mapping[tuple[State, Trigger], State] = MappingProxyType({
-    (_S.BLOCKED, _T.UNBLOCK): _S.QUEUED,
-    (_S.BLOCKED, _T.UNBLOCK_LATER): _S.SCHEDULED,
-    (_S.BLOCKED, _T.SKIP): _S.SKIPPED,
-    (_S.BLOCKED, _T.FAIL): _S.FAILED,
-    (_S.BLOCKED, _T.HOLD): _S.HELD,
-    (_S.BLOCKED, _T.CANCEL): _S.CANCELLED,
-    (_S.SCHEDULED, _T.DUE): _S.QUEUED,
-    (_S.SCHEDULED, _T.HOLD): _S.HELD,
-    (_S.SCHEDULED, _T.CANCEL): _S.CANCELLED,
-    (_S.SCHEDULED, _T.SKIP): _S.SKIPPED,
-    (_S.SCHEDULED, _T.FAIL): _S.FAILED,
-    (_S.HELD, _T.RELEASE_TO_BLOCKED): _S.BLOCKED,
-    (_S.HELD, _T.RELEASE_TO_SCHEDULED): _S.SCHEDULED,
-    (_S.HELD, _T.RELEASE_TO_QUEUED): _S.QUEUED,
-    (_S.HELD, _T.CANCEL): _S.CANCELLED,
-    (_S.HELD, _T.FAIL): _S.FAILED,
-    (_S.QUEUED, _T.CLAIM): _S.RUNNING,
-    (_S.QUEUED, _T.HOLD): _S.HELD,
-    (_S.QUEUED, _T.CANCEL): _S.CANCELLED,
-    (_S.QUEUED, _T.FAIL): _S.FAILED,
-    (_S.QUEUED, _T.SKIP): _S.SKIPPED,
-    (_S.RUNNING, _T.SUCCEED): _S.SUCCEEDED,
-    (_S.RUNNING, _T.FAIL): _S.FAILED,
-    (_S.RUNNING, _T.RETRY_LATER): _S.SCHEDULED,
-    (_S.RUNNING, _T.LOSE): _S.QUEUED,
-    (_S.RUNNING, _T.UNCLAIM): _S.QUEUED,
-    (_S.RUNNING, _T.STOP): _S.STOPPING,
-    (_S.STOPPING, _T.CANCEL): _S.CANCELLED,
-    (_S.STOPPING, _T.SUCCEED): _S.SUCCEEDED,
-    (_S.STOPPING, _T.FAIL): _S.FAILED,
-    (_S.STOPPING, _T.RETRY_LATER): _S.SCHEDULED,
-    (_S.STOPPING, _T.LOSE): _S.QUEUED,
-    (_S.SUCCEEDED, _T.REVIVE): _S.QUEUED,
-    (_S.FAILED, _T.REVIVE): _S.QUEUED,
-    (_S.CANCELLED, _T.REVIVE): _S.QUEUED,
-    (_S.SKIPPED, _T.REVIVE): _S.QUEUED,
-    (_S.SKIPPED, _T.REOPEN): _S.BLOCKED,
-})
+TRANSITIONS: Mapping[tuple[State, Trigger], State] = MappingProxyType(
+    {
+        (_S.BLOCKED, _T.UNBLOCK): _S.QUEUED,
+        (_S.BLOCKED, _T.UNBLOCK_LATER): _S.SCHEDULED,
+        (_S.BLOCKED, _T.SKIP): _S.SKIPPED,
+        (_S.BLOCKED, _T.FAIL): _S.FAILED,
+        (_S.BLOCKED, _T.HOLD): _S.HELD,
+        (_S.BLOCKED, _T.CANCEL): _S.CANCELLED,
+        (_S.SCHEDULED, _T.DUE): _S.QUEUED,
+        (_S.SCHEDULED, _T.HOLD): _S.HELD,
+        (_S.SCHEDULED, _T.CANCEL): _S.CANCELLED,
+        (_S.SCHEDULED, _T.SKIP): _S.SKIPPED,
+        (_S.SCHEDULED, _T.FAIL): _S.FAILED,
+        (_S.HELD, _T.RELEASE_TO_BLOCKED): _S.BLOCKED,
+        (_S.HELD, _T.RELEASE_TO_SCHEDULED): _S.SCHEDULED,
+        (_S.HELD, _T.RELEASE_TO_QUEUED): _S.QUEUED,
+        (_S.HELD, _T.CANCEL): _S.CANCELLED,
+        (_S.HELD, _T.FAIL): _S.FAILED,
+        (_S.QUEUED, _T.CLAIM): _S.RUNNING,
+        (_S.QUEUED, _T.HOLD): _S.HELD,
+        (_S.QUEUED, _T.CANCEL): _S.CANCELLED,
+        (_S.QUEUED, _T.FAIL): _S.FAILED,
+        (_S.QUEUED, _T.SKIP): _S.SKIPPED,
+        (_S.RUNNING, _T.SUCCEED): _S.SUCCEEDED,
+        (_S.RUNNING, _T.FAIL): _S.FAILED,
+        (_S.RUNNING, _T.RETRY_LATER): _S.SCHEDULED,
+        (_S.RUNNING, _T.LOSE): _S.QUEUED,
+        (_S.RUNNING, _T.UNCLAIM): _S.QUEUED,
+        (_S.RUNNING, _T.STOP): _S.STOPPING,
+        (_S.STOPPING, _T.CANCEL): _S.CANCELLED,
+        (_S.STOPPING, _T.SUCCEED): _S.SUCCEEDED,
+        (_S.STOPPING, _T.FAIL): _S.FAILED,
+        (_S.STOPPING, _T.RETRY_LATER): _S.SCHEDULED,
+        (_S.STOPPING, _T.LOSE): _S.QUEUED,
+        (_S.SUCCEEDED, _T.REVIVE): _S.QUEUED,
+        (_S.FAILED, _T.REVIVE): _S.QUEUED,
+        (_S.CANCELLED, _T.REVIVE): _S.QUEUED,
+        (_S.SKIPPED, _T.REVIVE): _S.QUEUED,
+        (_S.SKIPPED, _T.REOPEN): _S.BLOCKED,
+    }
+)
 
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.SKIPPED})
 WAITING = frozenset({State.BLOCKED, State.SCHEDULED, State.HELD, State.QUEUED})

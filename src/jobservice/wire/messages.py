@@ -31,6 +31,7 @@ from jobservice.wire._gen.v1.job_service_pb2 import ListActiveJobsRequest as Lis
 from jobservice.wire._gen.v1.job_service_pb2 import ListActiveJobsResponse as ListActiveJobsResponse
 from jobservice.wire._gen.v1.job_service_pb2 import ListJobsRequest as ListJobsRequest
 from jobservice.wire._gen.v1.job_service_pb2 import ListJobsResponse as ListJobsResponse
+from jobservice.wire._gen.v1.job_service_pb2 import LogStream as LogStream
 from jobservice.wire._gen.v1.job_service_pb2 import ReadLogsRequest as ReadLogsRequest
 from jobservice.wire._gen.v1.job_service_pb2 import ReadLogsResponse as ReadLogsResponse
 from jobservice.wire._gen.v1.job_service_pb2 import RetryJobRequest as RetryJobRequest

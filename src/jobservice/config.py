@@ -1,0 +1,109 @@
+"""Every setting of the server: its name, type, default, unit and one sentence.
+
+A setting comes from a flag of `jobservice serve`, else from the environment as `JOBSERVICE_<NAME>`,
+else from its default. `docs/reference/settings.md` is held to this file by a test. Server side
+only: the SDK and the command line do not load it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """The settings of one `jobservice serve`."""
+
+    model_config = SettingsConfigDict(env_prefix="JOBSERVICE_", frozen=True, extra="forbid")
+
+    data_dir: Path = Field(
+        description="The directory of the database, the socket, the attempts and the runner; made "
+        "with mode 0700 where it does not exist."
+    )
+    listen: str | None = Field(
+        None,
+        pattern=r"^.+:\d{1,5}$",
+        description="Also listen on this HOST:PORT; only a loopback address is accepted, because "
+        "there is no authentication yet.",
+    )
+    slots: int = Field(
+        2,
+        ge=0,
+        le=10_000,
+        description="How many attempts run at once on this host; 0 runs nothing.",
+    )
+    containment: Literal["auto", "cgroup", "subreaper"] = Field(
+        "auto",
+        description="How the process tree of an attempt is held together: by a cgroup of its own, "
+        "by a supervising process, or by whichever this host allows.",
+    )
+    stop_jobs: bool = Field(
+        False,
+        description="On shutdown also stop the running jobs and the runner; the jobs are queued "
+        "again. Otherwise they go on.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important lines that are logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="How lines are logged; auto is JSON when not on a terminal."
+    )
+    shutdown_s: Seconds = Field(
+        30.0, le=3600, description="The longest time from SIGTERM to the exit, in seconds."
+    )
+    lease_s: Seconds = Field(
+        30.0, ge=3, description="How long a lease on an attempt holds without being extended."
+    )
+    poll_s: Seconds = Field(
+        5.0,
+        ge=0.1,
+        description="How often work, stops and due jobs are looked for when no hint came.",
+    )
+    call_timeout_s: Seconds = Field(
+        60.0,
+        description="The longest time of a call that waits for no process.",
+    )
+    wait_timeout_s: Seconds = Field(
+        3600.0, description="The longest time of a DeleteJob and of a CancelJob that waits."
+    )
+    max_message_bytes: int = Field(
+        16 << 20, ge=1 << 20, le=1 << 30, description="The largest request that is received."
+    )
+    max_calls: int = Field(
+        2000, ge=10, description="How many calls may be in flight; one more is RESOURCE_EXHAUSTED."
+    )
+    max_streams: int = Field(
+        1000, ge=1, description="How many WatchJobs and ReadLogs streams may be open at once."
+    )
+    write_queue: int = Field(
+        10_000,
+        ge=1,
+        description="How many writes may wait for the database before they are refused.",
+    )
+    change_buffer: int = Field(
+        10_000,
+        ge=100,
+        description="How many changes watchers find in memory; a slower one reads the store.",
+    )
+    request_retention_days: int = Field(
+        7,
+        ge=1,
+        description="How long a request_id and the tombstone of a deleted job are remembered.",
+    )
+    runner_idle_s: Seconds = Field(
+        60.0,
+        description="How long the runner stays after its last job when no server is connected.",
+    )
+
+    @property
+    def socket_path(self) -> Path:
+        """The Unix socket that the service listens on."""
+        return self.data_dir / "jobservice.sock"
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        return self.data_dir / "jobservice.db"

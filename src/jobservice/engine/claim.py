@@ -1,0 +1,87 @@
+"""Claim: what a worker asks of the engine, from the lease on a job to the end of its attempt.
+
+A lease is a worker's right to one attempt until an instant. It is granted by `claim`, prolonged by
+`extend`, handed back by `unclaim` while no process exists, and over with `finish`. Whatever a
+worker says of an attempt carries the attempt's fence; when the lease has gone to another the fence
+is stale, the answer is False, and nothing was written.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+
+from jobservice.engine.finish import settler
+from jobservice.engine.parts import Parts
+from jobservice.model.attempt import Fence
+from jobservice.model.lease import (
+    AttemptEnd,
+    AttemptStart,
+    Claim,
+    LeaseAnswer,
+    LiveAttempt,
+    ProgressReport,
+)
+from jobservice.model.lifecycle import State
+
+
+class Leases:
+    """The worker's side of the engine; `worker/port.py` describes it as the worker sees it."""
+
+    def __init__(self, parts: Parts, *, lease_s: float) -> None:
+        self._parts = parts
+        self._lease = dt.timedelta(seconds=lease_s)
+
+    async def claim(self, worker_id: str, limit: int, wait_s: float) -> Sequence[Claim]:
+        """Lease up to `limit` jobs; if none is queued, look again at a hint or after `wait_s`."""
+        claims = await self._claim(worker_id, limit)
+        if not claims:
+            await self._parts.signals.work.wait(wait_s)
+            claims = await self._claim(worker_id, limit)
+        return claims
+
+    async def _claim(self, worker_id: str, limit: int) -> Sequence[Claim]:
+        now = self._parts.clock.now()
+        return await self._parts.store.claim_jobs(
+            worker_id=worker_id, limit=limit, lease_until=now + self._lease, now=now
+        )
+
+    def on_stop(self, hear: Callable[[Sequence[Fence]], None]) -> None:
+        """Have `hear` called with attempts that are to end, as soon as that is known."""
+        self._parts.signals.stops.append(hear)
+
+    async def start(self, starts: Sequence[AttemptStart]) -> Sequence[bool]:
+        """Processes exist."""
+        return await self._parts.store.start_attempts(starts)
+
+    async def finish(self, ends: Sequence[AttemptEnd]) -> Sequence[bool]:
+        """Processes are gone; what that means for their jobs is decided here."""
+        parts = self._parts
+        now = parts.clock.now()
+        settled = await parts.store.finish_attempts(ends, settler(now, parts.random), now=now)
+        states = {each.state for each in settled if each is not None}
+        if State.SCHEDULED in states:
+            parts.signals.timers.ring()
+        if State.QUEUED in states:
+            parts.signals.work.ring()
+        if not states.isdisjoint({State.CANCELLED, State.SUCCEEDED, State.FAILED}):
+            parts.signals.deletions.ring()
+        return [each is not None for each in settled]
+
+    async def unclaim(self, fences: Sequence[Fence]) -> Sequence[bool]:
+        """Hand leases back that have no process. False: a stop was asked for, so finish it."""
+        handed_back = await self._parts.store.unclaim_attempts(fences, now=self._parts.clock.now())
+        self._parts.signals.work.ring()
+        return handed_back
+
+    async def extend(self, fences: Sequence[Fence]) -> Sequence[LeaseAnswer]:
+        """Prolong leases by a full lease time from now."""
+        return await self._parts.store.extend_leases(
+            fences, lease_until=self._parts.clock.now() + self._lease
+        )
+
+    async def report_progress(self, reports: Sequence[ProgressReport]) -> Sequence[bool]:
+        """Keep what attempts say of themselves."""
+        return await self._parts.store.record_progress(reports)
+
+    async def list_live(self, worker_id: str) -> Sequence[LiveAttempt]:
+        """What the store thinks the worker runs."""
+        return await self._parts.store.list_live(worker_id)

@@ -1,0 +1,101 @@
+"""Submit: jobs come to be. The only place that gives ids."""
+
+from collections.abc import Sequence
+
+from jobservice.engine.parts import Parts
+from jobservice.errors import AlreadyExists, Unavailable
+from jobservice.model.ids import job_id
+from jobservice.model.job import Job, NewJob
+from jobservice.model.lifecycle import State
+from jobservice.model.spec import JobSpec
+from jobservice.store.port import Insertion, JobKey, RequestKey
+
+_COMPARED = (
+    "name",
+    "labels",
+    "queue",
+    "priority",
+    "cluster",
+    "timeout",
+    "retry",
+    "stop_grace",
+    "output_limit_bytes",
+)
+_COMPARED_COMMAND = ("argv", "env", "stdin", "work_dir")
+
+
+async def submit(
+    parts: Parts, tenant: str, specs: Sequence[JobSpec], request: RequestKey | None
+) -> list[Job]:
+    """Store new jobs, all or none, and return them in order; durable on return.
+
+    Raises:
+        AlreadyExists: the request_id was used with another body, or for jobs deleted since.
+    """
+    now = parts.clock.now()
+    unix_ms = int(now.timestamp() * 1000)
+    draw = parts.random.getrandbits
+    new_jobs = [NewJob(tenant, job_id(unix_ms, draw(74)), spec, now) for spec in specs]
+    inserted = await parts.store.insert_jobs(new_jobs, request=request)
+    if inserted.insertion is Insertion.CREATED:
+        parts.signals.work.ring()
+        return [as_submitted(new) for new in new_jobs]
+    found = await parts.store.find_jobs([JobKey(tenant, each) for each in inserted.job_ids])
+    if inserted.insertion is Insertion.CONFLICT:
+        raise _conflict(inserted.job_ids, found, specs)
+    jobs = [job for job in found if job is not None]
+    if len(jobs) != len(found):
+        raise AlreadyExists(
+            f"The request_id was used to create {_named(inserted.job_ids)}, which was deleted "
+            "since; use another request_id to create it again.",
+            job_id=inserted.job_ids[0],
+        )
+    return jobs
+
+
+def as_submitted(new: NewJob) -> Job:
+    """A job as it stands right after its insert."""
+    return Job(
+        tenant=new.tenant,
+        job_id=new.job_id,
+        spec=new.spec,
+        state=State.QUEUED,
+        created_at=new.created_at,
+        updated_at=new.created_at,
+        edit_version=1,
+        revision=1,
+    )
+
+
+def _conflict(
+    job_ids: Sequence[str], found: Sequence[Job | None], specs: Sequence[JobSpec]
+) -> AlreadyExists:
+    fields: list[str] = []
+    if len(found) != len(specs):
+        fields.append("requests")
+    for job, spec in zip(found, specs, strict=False):
+        if job is not None:
+            fields += [each for each in _differences(job.spec, spec) if each not in fields]
+    differs = f" with another {', '.join(fields)}" if fields else " with another body"
+    return AlreadyExists(
+        f"The request_id was used to create {_named(job_ids)}{differs}; use another request_id "
+        "for another job.",
+        job_id=job_ids[0] if job_ids else "",
+        fields=",".join(fields),
+    )
+
+
+def _differences(old: JobSpec, new: JobSpec) -> list[str]:
+    fields = [name for name in _COMPARED if getattr(old, name) != getattr(new, name)]
+    return fields + [
+        f"command.{name}"
+        for name in _COMPARED_COMMAND
+        if getattr(old.command, name) != getattr(new.command, name)
+    ]
+
+
+def _named(job_ids: Sequence[str]) -> str:
+    if not job_ids:
+        raise Unavailable("The request_id is being used by another call; try again.")
+    more = f" and {len(job_ids) - 1} more" if len(job_ids) > 1 else ""
+    return f"job {job_ids[0]}{more}"

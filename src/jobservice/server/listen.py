@@ -1,0 +1,133 @@
+"""The gRPC listener: a Unix socket always, TCP on loopback when asked, health and reflection."""
+
+import ipaddress
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from jobservice.blobs.port import Outputs
+from jobservice.config import Settings
+from jobservice.engine.parts import Parts
+from jobservice.engine.watch import ChangeFeed
+from jobservice.errors import SetupError
+from jobservice.server.calls import Calls
+from jobservice.server.jobs_service import SERVICE_NAME, JobsService
+from jobservice.telemetry import logger
+
+KEEPALIVE_MS = 30_000
+KEEPALIVE_TIMEOUT_MS = 10_000
+PINGS_EVERY_MS = 15_000
+"""How often a client may ping; its own keepalive must not be shorter."""
+CONCURRENT_STREAMS = 1000
+"""Calls in flight on one connection."""
+METADATA_BYTES = 16 * 1024
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+
+
+class Listener:
+    """Serves the API until it is stopped."""
+
+    def __init__(
+        self, settings: Settings, parts: Parts, feed: ChangeFeed, outputs: Outputs
+    ) -> None:
+        self._settings = settings
+        self._calls = Calls(
+            logger("calls"),
+            timeout_s=settings.call_timeout_s,
+            wait_s=settings.wait_timeout_s,
+            max_streams=settings.max_streams,
+        )
+        self._jobs = JobsService(parts, feed, outputs)
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> list[str]:
+        """Bind and serve; returns the addresses, the Unix socket first.
+
+        Raises:
+            SetupError: an address cannot be bound, or is not on loopback.
+        """
+        server = grpc.aio.server(
+            options=_options(self._settings.max_message_bytes),
+            maximum_concurrent_rpcs=self._settings.max_calls,
+        )
+        server.add_generic_rpc_handlers((self._jobs.handlers(self._calls),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        _reflect(server)
+        addresses = [_bind(server, f"unix:{self._settings.socket_path}")]
+        if self._settings.listen is not None:
+            addresses.append(_bind_tcp(server, self._settings.listen))
+        await server.start()
+        self._server = server
+        for name in ("", SERVICE_NAME):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return addresses
+
+    async def stop(self, grace_s: float) -> None:
+        """Not ready any more, accept nothing new, give calls in flight `grace_s` to end."""
+        if self._server is not None:
+            await self._health.enter_graceful_shutdown()
+            self._calls.drain()
+            await self._server.stop(grace_s)
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", CONCURRENT_STREAMS),
+        ("grpc.max_metadata_size", METADATA_BYTES),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", PINGS_EVERY_MS),
+    ]
+
+
+def _bind(server: grpc.aio.Server, address: str) -> str:
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise SetupError(f"{address} cannot be listened on: it is in use, or not ours.") from error
+    if address.startswith("unix:"):
+        return address
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _bind_tcp(server: grpc.aio.Server, address: str) -> str:
+    host = address.rpartition(":")[0]
+    if not _is_loopback(host):
+        raise SetupError(
+            f"--listen {address} is not on loopback, and there is no authentication yet; use "
+            "127.0.0.1, [::1] or localhost."
+        )
+    return _bind(server, address)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _reflect(server: grpc.aio.Server) -> None:
+    """Reflection as v1alpha and as v1, which grpcio does not ship; their messages are the same."""
+    names = (SERVICE_NAME, health.SERVICE_NAME, REFLECTION_V1, reflection.SERVICE_NAME)
+    servicer = reflection.aio.ReflectionServicer(names)
+    method = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        tuple(
+            grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": method})
+            for service in (REFLECTION_V1, reflection.SERVICE_NAME)
+        )
+    )

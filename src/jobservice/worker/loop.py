@@ -1,0 +1,369 @@
+"""The worker: claims jobs while slots are free, has them run, and records what became of them.
+
+Three loops share one book: claim, record, extend. When the connection to the executor breaks, all
+three end, the executor is connected again, and what it knows is reconciled with the leases of the
+store before anything new is claimed (`adopt`).
+"""
+
+import asyncio
+import contextlib
+import datetime as dt
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from jobservice.clock import Clock
+from jobservice.errors import JobServiceError, Unavailable
+from jobservice.executors.port import Executor, KnownAttempt, Phase, Report, StartOrder
+from jobservice.failpoints import failpoint
+from jobservice.model.attempt import Cause, Fence, Outcome
+from jobservice.model.job import AttemptState
+from jobservice.model.lease import AttemptEnd, Claim, LeaseAnswer, LiveAttempt
+from jobservice.model.lifecycle import State
+from jobservice.telemetry import attempt_fields, logger
+from jobservice.worker.ahead import Ahead
+from jobservice.worker.book import Book, Records
+from jobservice.worker.port import Dispatcher
+
+CLAIM_BATCH = 256
+"""The most jobs of one claim."""
+EXTEND_BATCH = 1000
+UNRECORDED = 20_000
+"""How many ends may wait for the store before no more is claimed."""
+RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Waits between tries when the store or the executor is away; the last one repeats."""
+
+
+class Worker:
+    """Runs attempts on one executor."""
+
+    def __init__(
+        self,
+        *,
+        worker_id: str,
+        slots: int,
+        dispatcher: Dispatcher,
+        executor: Executor,
+        directory_of: Callable[[str, int], Path],
+        clock: Clock,
+        lease_s: float,
+        poll_s: float,
+    ) -> None:
+        self._worker_id = worker_id
+        self._slots = slots
+        self._dispatcher = dispatcher
+        self._executor = executor
+        self._directory_of = directory_of
+        self._clock = clock
+        self._log = logger("worker")
+        self._lease_s = lease_s
+        self._poll_s = poll_s
+        self._book = Book()
+        self._ahead = Ahead(clock)
+        self._room = asyncio.Event()
+        self._records = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._connected = False
+        self._claiming: asyncio.Task[None] | None = None
+        self.adopted = asyncio.Event()
+        """Set while the executor is connected and reconciled."""
+        dispatcher.on_stop(self.stop)
+
+    async def run(self) -> None:
+        """Work until cancelled. Only a cancel ends this."""
+        failures = 0
+        while True:
+            try:
+                await self._connect()
+                failures = 0
+                await self._work()
+            except (JobServiceError, ExceptionGroup) as error:
+                self._log.warning("worker_waits", error=str(error), exc_info=_unexpected(error))
+                await self._clock.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
+                failures += 1
+            finally:
+                self._connected = False
+                self.adopted.clear()
+
+    def stop(self, fences: Sequence[Fence]) -> None:
+        """These attempts are to end."""
+        running = self._book.stop(fences, self._clock.now())
+        if running and self._connected:
+            self._executor.stop(running)
+        self._records.set()
+
+    async def drain(self, *, stop_jobs: bool, timeout_s: float) -> None:
+        """Claim nothing more, hand back what has no process, record what ended.
+
+        With `stop_jobs` the running attempts are stopped first, for `timeout_s` at the longest.
+        """
+        if self._claiming is not None:
+            self._claiming.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._claiming
+        with contextlib.suppress(TimeoutError, Unavailable):
+            async with asyncio.timeout(timeout_s):
+                await self._hand_back()
+                live = await self._dispatcher.list_live(self._worker_id)
+                await self._account_for(self._unheld(live), only_unstarted=True)
+                if stop_jobs and self._book.running and self._connected:
+                    self._executor.stop(list(self._book.running))
+                    await self._until_idle()
+                while self._book.unrecorded:
+                    await self._record_once()
+
+    async def _until_idle(self) -> None:
+        while self._book.running:
+            self._idle.clear()
+            await self._idle.wait()
+
+    # --- connect and adopt --------------------------------------------------------------------
+
+    async def _connect(self) -> None:
+        """Reach the executor and bring its knowledge and the store's together."""
+        while self._slots == 0 and not await self._dispatcher.list_live(self._worker_id):
+            self.adopted.set()
+            await self._clock.sleep(self._poll_s)
+        self._lost.clear()
+        self._book.pending.clear()
+        self._book.running.clear()
+        known = await self._executor.connect(self._hear, self._lost.set)
+        self._connected = True
+        await self._adopt(known, await self._dispatcher.list_live(self._worker_id))
+        self.adopted.set()
+
+    async def _adopt(self, known: Sequence[KnownAttempt], live: Sequence[LiveAttempt]) -> None:
+        """Take over what runs, stop what nobody wants, and account for what never came to be.
+
+        A lease that the executor does not know never had a process: intents are journaled before
+        the spawn, and a runner that died is reported by its successor.
+        """
+        leases = {each.fence: each for each in live}
+        unacknowledged = [each.fence for each in known if each.phase is Phase.ENDED]
+        to_stop = []
+        for attempt in known:
+            lease = leases.pop(attempt.fence, None)
+            if attempt.phase is Phase.ENDED:
+                continue
+            self._book.adopt(attempt.fence, attempt.started_at)
+            if lease is None or lease.job_state is State.STOPPING:
+                to_stop.append(attempt.fence)
+        if to_stop:
+            self._executor.stop(to_stop)
+        unknown = self._unheld(list(leases.values()))
+        await self._account_for(unknown)
+        if known or unknown:
+            self._log.info(
+                "adopted",
+                running=len(self._book.running),
+                stopped=len(to_stop),
+                ended=len(unacknowledged),
+                unknown=len(unknown),
+            )
+
+    def _unheld(self, live: Sequence[LiveAttempt]) -> list[LiveAttempt]:
+        held = set(self._book.held())
+        return [each for each in live if each.fence not in held]
+
+    async def _account_for(
+        self, unknown: Sequence[LiveAttempt], *, only_unstarted: bool = False
+    ) -> None:
+        never_started = [
+            each.fence
+            for each in unknown
+            if each.attempt_state is AttemptState.STARTING and each.job_state is State.RUNNING
+        ]
+        if never_started:
+            await self._dispatcher.unclaim(never_started)
+        if only_unstarted:
+            return
+        now = self._clock.now()
+        ends = [
+            AttemptEnd(each.fence, _missing(each, now))
+            for each in unknown
+            if each.fence not in set(never_started)
+        ]
+        if ends:
+            await self._dispatcher.finish(ends)
+
+    # --- the loops ----------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        """Run the loops until the executor is lost."""
+        async with asyncio.TaskGroup() as group:
+            self._claiming = group.create_task(self._claim_loop())
+            loops = [
+                self._claiming,
+                group.create_task(self._record_loop()),
+                group.create_task(self._extend_loop()),
+            ]
+            await self._lost.wait()
+            self._log.warning("executor_lost")
+            for task in loops:
+                task.cancel()
+
+    async def _claim_loop(self) -> None:
+        while True:
+            room = self._claimable()
+            if room <= 0:
+                await self._wait_for_room()
+                continue
+            try:
+                claims = await self._dispatcher.claim(self._worker_id, room, self._poll_s)
+            except Unavailable as error:
+                self._log.warning("claim_failed", error=str(error))
+                await self._clock.sleep(RETRY_S[2])
+                continue
+            if claims:
+                failpoint("worker.claimed_unsent")
+                self._book.take(claims, self._clock.now())
+                self._pump()
+                self._records.set()
+
+    def _claimable(self) -> int:
+        book = self._book
+        if self._slots == 0 or len(book.unrecorded.ends) > UNRECORDED:
+            return 0
+        wanted = self._slots + self._ahead.leases() - len(book.running) - len(book.pending)
+        return min(wanted, CLAIM_BATCH)
+
+    async def _wait_for_room(self) -> None:
+        """Until an attempt ends. Claims that wait too long for a slot go back meanwhile."""
+        self._room.clear()
+        timeout_s = self._ahead.PATIENCE_S if self._book.pending else self._poll_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._room.wait()
+        except TimeoutError:
+            await self._hand_back()
+
+    async def _hand_back(self) -> None:
+        fences = [claim.fence for claim in self._book.pending]
+        if not fences:
+            return
+        self._book.pending.clear()
+        answers = await self._dispatcher.unclaim(fences)
+        now = self._clock.now()
+        for fence, handed_back in zip(fences, answers, strict=True):
+            if not handed_back:
+                self._book.end_unstarted(fence, now)
+        self._records.set()
+
+    def _pump(self) -> None:
+        """Fill the free slots with waiting claims."""
+        room = self._slots - len(self._book.running)
+        if room > 0 and self._book.pending and self._connected:
+            self._executor.start([self._order(claim) for claim in self._book.send(room)])
+
+    def _hear(self, reports: Sequence[Report]) -> None:
+        """The executor says what happened."""
+        ended = self._book.hear(reports)
+        if ended:
+            self._ahead.ended(ended)
+            self._pump()
+            self._room.set()
+            if not self._book.running:
+                self._idle.set()
+        self._records.set()
+
+    async def _record_loop(self) -> None:
+        while True:
+            await self._records.wait()
+            self._records.clear()
+            while self._book.unrecorded:
+                await self._record_once()
+
+    async def _record_once(self) -> None:
+        """Tell the service what happened since the last time; one commit for all of it."""
+        records = self._book.begin_recording()
+        if records.ends:
+            failpoint("worker.end_received_unrecorded")
+        try:
+            accepted = await self._tell(records)
+        except Unavailable as error:
+            self._book.not_recorded()
+            self._log.warning("record_failed", error=str(error), ends=len(records.ends))
+            await self._clock.sleep(RETRY_S[2])
+            return
+        except BaseException:
+            self._book.not_recorded()
+            raise
+        self._book.recorded()
+        if records.ends:
+            failpoint("worker.recorded_unacknowledged")
+            if self._connected:
+                self._executor.acknowledge([end.fence for end in records.ends])
+        self._log_ends(records.ends, accepted)
+
+    async def _tell(self, records: Records) -> Sequence[bool]:
+        """All calls wait together, so that the store commits them together, in this order."""
+        dispatcher = self._dispatcher
+        calls: list[Awaitable[Sequence[bool]]] = []
+        if records.starts:
+            calls.append(dispatcher.start(records.starts))
+        if records.progress:
+            calls.append(dispatcher.report_progress(records.progress))
+        if records.ends:
+            calls.append(dispatcher.finish(records.ends))
+        answers = await asyncio.gather(*calls)
+        return answers[-1] if records.ends else ()
+
+    async def _extend_loop(self) -> None:
+        while True:
+            await self._clock.sleep(self._lease_s / 3)
+            fences = self._book.held()
+            for begin in range(0, len(fences), EXTEND_BATCH):
+                await self._extend(fences[begin : begin + EXTEND_BATCH])
+
+    async def _extend(self, fences: Sequence[Fence]) -> None:
+        try:
+            answers = await self._dispatcher.extend(fences)
+        except Unavailable as error:
+            self._log.warning("extend_failed", error=str(error))
+            return
+        ending = [
+            fence
+            for fence, answer in zip(fences, answers, strict=True)
+            if answer is not LeaseAnswer.KEPT
+        ]
+        if ending:
+            self.stop(ending)
+
+    # --- helpers ------------------------------------------------------------------------------
+
+    def _order(self, claim: Claim) -> StartOrder:
+        fence, command = claim.fence, claim.command
+        return StartOrder(
+            fence=fence,
+            directory=self._directory_of(fence.job_id, fence.attempt),
+            argv=command.argv,
+            env=dict(command.env),
+            stdin=command.stdin,
+            work_dir=command.work_dir or None,
+            run_timeout_s=claim.timeout.total_seconds() if claim.timeout else None,
+            stop_grace_s=claim.stop_grace.total_seconds(),
+            output_limit_bytes=claim.output_limit_bytes,
+        )
+
+    def _log_ends(self, ends: Sequence[AttemptEnd], accepted: Sequence[bool]) -> None:
+        for end, known in zip(ends, accepted, strict=True):
+            fence, outcome = end.fence, end.outcome
+            self._log.info(
+                "attempt_ended" if known else "stale_end_refused",
+                **attempt_fields(fence.tenant, fence.job_id, fence.attempt),
+                cause=outcome.cause.value,
+                exit_code=outcome.exit_code,
+                signal=outcome.signal,
+            )
+
+
+def _missing(live: LiveAttempt, now: dt.datetime) -> Outcome:
+    """The end of a lease that its executor knows nothing of."""
+    if live.attempt_state is AttemptState.STARTING:
+        return Outcome(Cause.STOP, now)
+    return Outcome(Cause.LOST, now, started_at=live.started_at, message="its runner forgot it")
+
+
+def _unexpected(error: Exception) -> bool:
+    """Whether the log should show where it came from."""
+    return not isinstance(error, JobServiceError)
