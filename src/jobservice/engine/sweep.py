@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from jobservice.engine.finish import settler
 from jobservice.engine.parts import Parts
 from jobservice.errors import JobServiceError
-from jobservice.store.port import Deletable
 from jobservice.telemetry import Logger, logger
 
 BATCH = 500
@@ -15,8 +14,8 @@ BATCH = 500
 FORGET_EVERY_S = 600.0
 AFTER_ERROR_S = 1.0
 
-RemoveFiles = Callable[[Sequence[Deletable]], Awaitable[Sequence[bool]]]
-"""Removes everything but the rows; False for a job that has something left, to be tried again."""
+RemoveFiles = Callable[[Sequence[tuple[str, int]]], Awaitable[Sequence[bool]]]
+"""Removes the files of jobs, given with the number of their attempts; False: some are left."""
 
 
 class Sweeps:
@@ -66,7 +65,9 @@ class Sweeps:
         if not deletable:
             await parts.signals.deletions.wait(self._poll_s * 12)
             return
-        removed = await self._remove_files(deletable)
+        removed = await self._remove_files(
+            [(each.key.job_id, each.attempt_count) for each in deletable]
+        )
         clean = [each.key for each, gone in zip(deletable, removed, strict=True) if gone]
         if clean:
             await parts.store.delete_jobs(clean, now=parts.clock.now())

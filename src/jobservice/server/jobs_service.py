@@ -15,7 +15,6 @@ from jobservice.engine.watch import ChangeFeed
 from jobservice.errors import InvalidRequest, Violation
 from jobservice.model.ids import job_id
 from jobservice.model.job import NewJob
-from jobservice.model.lifecycle import ACTIVE, FINAL, State
 from jobservice.model.spec import DEFAULT_CLUSTER, JobSpec
 from jobservice.server.calls import Calls
 from jobservice.server.watching import watch_jobs
@@ -134,28 +133,26 @@ class JobsService:
 
     async def ListJobs(self, request: pb.ListJobsRequest, tenant: str) -> Message:
         """Any jobs, newest first."""
-        jobs, token = await self._page(request, tenant, Order.CREATED_DESC, frozenset(State))
+        jobs, token = await self._page(request, tenant, Order.CREATED_DESC)
         return pb.ListJobsResponse(jobs=jobs, next_page_token=token)
 
     async def ListActiveJobs(self, request: pb.ListActiveJobsRequest, tenant: str) -> Message:
         """Jobs that are not final, oldest first."""
-        jobs, token = await self._page(request, tenant, Order.CREATED_ASC, ACTIVE)
+        jobs, token = await self._page(request, tenant, Order.CREATED_ASC)
         return pb.ListActiveJobsResponse(jobs=jobs, next_page_token=token)
 
     async def GetJobHistory(self, request: pb.GetJobHistoryRequest, tenant: str) -> Message:
         """Final jobs, the newest end first."""
-        jobs, token = await self._page(request, tenant, Order.ENDED_DESC, FINAL)
+        jobs, token = await self._page(request, tenant, Order.ENDED_DESC)
         return pb.GetJobHistoryResponse(jobs=jobs, next_page_token=token)
 
-    async def _page(
-        self, request: Any, tenant: str, order: Order, states: frozenset[State]
-    ) -> tuple[list[pb.Job], str]:
+    async def _page(self, request: Any, tenant: str, order: Order) -> tuple[list[pb.Job], str]:
         view = convert.view(request.view)
         wanted = convert.to_filter(request)
         query = JobQuery(
             tenant=tenant,
             order=order,
-            states=wanted.states & states,
+            states=wanted.states,
             queue=wanted.queue,
             name=wanted.name,
             name_is_prefix=wanted.name_is_prefix,

@@ -1,0 +1,117 @@
+"""The files of attempts on this host: where they lie, how they are read, how they go.
+
+`ROOT/<shard>/<job>-<attempt>/` holds `stdout`, `stderr`, `index` and `work/`, all made by the
+runner; the head of `runner/output.py` describes the formats, and a test holds this reader to that
+writer. Shards are the time in an id, about four minutes wide, so that no directory grows without
+end. A job may have put anything into its directory: nothing here follows a link.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jobservice.blobs.port import PIECE_BYTES, Piece, Stream
+
+GAP_RECORD = struct.Struct("<qBB6xQQ")
+"""One slot of the index: instant, stream, kind, offset, length."""
+GAP_SLOTS = 4
+GAP = 1
+OPEN_END = 2**64 - 1
+"""The length of a gap that is not over."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_NAMES = {Stream.STDOUT: "stdout", Stream.STDERR: "stderr"}
+
+
+class AttemptFiles:
+    """The directories of attempts below one root."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def directory(self, job_id: str, attempt: int) -> Path:
+        """Where the files of an attempt lie; it need not exist."""
+        return self._root / job_id[1:7] / f"{job_id}-{attempt}"
+
+    async def read(self, job_id: str, attempt: int, stream: Stream, offset: int) -> Piece:
+        """The next piece of output; see `Outputs`."""
+        return await asyncio.to_thread(_read, self.directory(job_id, attempt), stream, offset)
+
+    async def remove(self, jobs: Sequence[tuple[str, int]]) -> list[bool]:
+        """Remove every directory of jobs, given with the number of their attempts.
+
+        False for a job of which something is left.
+        """
+        return await asyncio.to_thread(self._remove, jobs)
+
+    def _remove(self, jobs: Sequence[tuple[str, int]]) -> list[bool]:
+        return [self._remove_job(job_id, attempts) for job_id, attempts in jobs]
+
+    def _remove_job(self, job_id: str, attempts: int) -> bool:
+        gone = True
+        for attempt in range(1, attempts + 1):
+            directory = self.directory(job_id, attempt)
+            shutil.rmtree(directory, ignore_errors=True)
+            gone = gone and not os.path.lexists(directory)
+        with contextlib.suppress(OSError):
+            (self._root / job_id[1:7]).rmdir()
+        return gone
+
+
+def _read(directory: Path, stream: Stream, offset: int) -> Piece:
+    """Data first, then the gaps: a gap is recorded before its bytes are dropped."""
+    with contextlib.ExitStack() as opened:
+        try:
+            directory_fd = opened.enter_context(_open(directory, _DIRECTORY))
+            file_fd = opened.enter_context(_open(_NAMES[stream], _FILE, directory_fd))
+        except FileNotFoundError:
+            return Piece(offset)
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+                return Piece(offset)
+            raise
+        data = os.pread(file_fd, PIECE_BYTES, offset)
+        gaps = _gaps(directory_fd, stream)
+    return _outside(gaps, offset, data)
+
+
+def _outside(gaps: list[tuple[int, int]], offset: int, data: bytes) -> Piece:
+    """The part of the data before the next gap, or the gap that begins here."""
+    for begin, length in gaps:
+        if begin <= offset < begin + length:
+            if length == OPEN_END:
+                return Piece(offset)
+            return Piece(offset, dropped_bytes=begin + length - offset)
+        if offset < begin < offset + len(data):
+            data = data[: begin - offset]
+    return Piece(offset, data)
+
+
+def _gaps(directory_fd: int, stream: Stream) -> list[tuple[int, int]]:
+    """Offset and length of what the stream lacks."""
+    try:
+        with _open("index", _FILE, directory_fd) as index_fd:
+            slots = os.pread(index_fd, GAP_SLOTS * GAP_RECORD.size, 0)
+    except OSError:
+        return []
+    whole = len(slots) - len(slots) % GAP_RECORD.size
+    return [
+        (offset, length)
+        for _, of_stream, kind, offset, length in GAP_RECORD.iter_unpack(slots[:whole])
+        if kind == GAP and of_stream == stream.value
+    ]
+
+
+@contextlib.contextmanager
+def _open(path: Path | str, flags: int, directory_fd: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, flags, dir_fd=directory_fd)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
