@@ -74,10 +74,11 @@ def to_instant(message: Timestamp) -> dt.datetime:
 
 
 def duration(length: dt.timedelta) -> Duration:
-    """A length of time, to the microsecond; both parts of a negative one are negative."""
-    seconds, microseconds = divmod(abs(length), dt.timedelta(seconds=1))
-    sign = -1 if length < dt.timedelta() else 1
-    return Duration(seconds=sign * seconds, nanos=sign * microseconds.microseconds * 1000)
+    """A length of time, to the microsecond."""
+    seconds, nanos = length.days * _DAY_S + length.seconds, length.microseconds * 1000
+    if seconds < 0 < nanos:  # both parts have the same sign (google.protobuf.Duration)
+        seconds, nanos = seconds + 1, nanos - 1_000_000_000
+    return Duration(seconds=seconds, nanos=nanos)
 
 
 def to_timedelta(message: Duration) -> dt.timedelta:
@@ -125,31 +126,40 @@ def to_retry(policy: job_pb2.RetryPolicy) -> RetryPolicy:
 
 
 def request_digest(specs: Sequence[JobSpec]) -> bytes:
-    """What a repeated create is compared by: equal for equal jobs, whatever was left unset."""
+    """What a repeated create is compared by: equal for equal jobs, whatever was left unset.
+
+    A release that gives jobs a new field changes the digests: a request that is repeated across
+    that upgrade looks like another one.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for spec in specs:
-        body = spec_message(spec).SerializeToString(deterministic=True)
-        digest.update(len(body).to_bytes(4, "big"))
-        digest.update(body)
+        command, retry = spec.command, spec.retry
+        policy = None if retry == _DEFAULT_RETRY else retry
+        rest = (
+            command.argv, sorted(command.env.items()), command.work_dir, len(command.stdin),
+            spec.name, sorted(spec.labels.items()), spec.queue, spec.priority, spec.cluster,
+            spec.timeout, policy, spec.stop_grace, spec.output_limit_bytes,
+        )  # fmt: skip
+        digest.update(repr(rest).encode())
+        digest.update(command.stdin)
     return digest.digest()
 
 
-def spec_message(spec: JobSpec) -> job_pb2.Job:
-    """What a user asked for, as a message with every default written out."""
-    return job_pb2.Job(**_spec_fields(spec), command=_command(spec.command, full=True))
-
-
 def _spec_fields(spec: JobSpec) -> dict[str, Any]:
+    """What is at its zero is left out: each field given costs as much as the rest of its line."""
     fields: dict[str, Any] = {
-        "name": spec.name,
-        "labels": spec.labels,
         "queue": spec.queue,
-        "priority": spec.priority,
         "cluster": spec.cluster,
         "retry_policy": _retry_message(spec.retry),
         "stop_grace": duration(spec.stop_grace),
         "output_limit_bytes": spec.output_limit_bytes,
     }
+    if spec.name:
+        fields["name"] = spec.name
+    if spec.labels:
+        fields["labels"] = spec.labels
+    if spec.priority:
+        fields["priority"] = spec.priority
     if spec.timeout is not None:
         fields["timeout"] = duration(spec.timeout)
     return fields
@@ -204,31 +214,42 @@ def job_message(job: Job, view: View) -> job_pb2.Job:
         return job_pb2.Job(job_id=job.job_id)
     full = view is View.FULL
     fields = _spec_fields(job.spec)
-    fields |= {
-        "job_id": job.job_id,
-        "tenant": job.tenant,
-        "command": _command(job.spec.command, full=full),
-        "state": int(job.state),
-        "reason": int(job.reason),
-        "reason_message": job.message,
+    fields["command"] = _command(job.spec.command, full=full)
+    if full and job.attempts:
+        fields["attempts"] = [attempt_message(each) for each in job.attempts]
+    if job.attempt_count:
+        fields |= _attempt_fields(job)
+    if job.ended_at is not None:
+        fields["end_time"] = timestamp(job.ended_at)
+    if job.start_at is not None:
+        fields["next_attempt_time"] = timestamp(job.start_at)
+    return job_pb2.Job(
+        job_id=job.job_id,
+        tenant=job.tenant,
+        state=int(job.state),  # type: ignore[arg-type]  # the numbers are the same
+        reason=int(job.reason),  # type: ignore[arg-type]
+        reason_message=job.message,
+        create_time=timestamp(job.created_at),
+        update_time=timestamp(job.updated_at),
+        etag=job.etag,
+        revision=job.revision,
+        **fields,
+    )
+
+
+def _attempt_fields(job: Job) -> dict[str, Any]:
+    """What a job has only once an attempt began."""
+    fields: dict[str, Any] = {
         "attempt_count": job.attempt_count,
         "failure_count": job.failure_count,
         "lost_count": job.lost_count,
         "exit_code": job.exit_code,
         "signal": job.signal,
-        "create_time": timestamp(job.created_at),
-        "update_time": timestamp(job.updated_at),
         "start_time": _maybe(job.started_at),
-        "end_time": _maybe(job.ended_at),
-        "next_attempt_time": _maybe(job.start_at),
-        "etag": job.etag,
-        "revision": job.revision,
     }
     if job.progress is not None:
         fields |= _progress_fields(job.progress)
-    if full and job.attempts:
-        fields["attempts"] = [attempt_message(each) for each in job.attempts]
-    return job_pb2.Job(**fields)
+    return fields
 
 
 def attempt_message(attempt: Attempt) -> job_pb2.Attempt:

@@ -24,7 +24,7 @@ from jobservice.wire._gen.v1 import job_pb2, job_service_pb2
 from jobservice.wire.remedies import REMEDIES
 
 ARGV_BYTES = 1 << 20
-"""All arguments of a command together, each with its closing NUL."""
+"""All arguments of a command together, each with its closing NUL (what execve(2) counts)."""
 ENV_BYTES = 256 << 10
 """All variables together, each as `NAME=value` with its closing NUL."""
 LABELS_BYTES = 16 << 10
@@ -151,17 +151,19 @@ def _clipped(value: Any) -> Any:
 # --- what rules cannot say --------------------------------------------------------------------
 
 
-def _check_create(request: job_service_pb2.CreateJobRequest) -> Iterator[Violation]:
+def _check_create(request: job_service_pb2.CreateJobRequest) -> list[Violation]:
     return _check_job(request.job, "job")
 
 
-def _check_batch(request: job_service_pb2.BatchCreateJobsRequest) -> Iterator[Violation]:
+def _check_batch(request: job_service_pb2.BatchCreateJobsRequest) -> list[Violation]:
+    found: list[Violation] = []
     for index, each in enumerate(request.requests):
         if each.request_id:
-            yield _not_in_a_batch(index, "request_id", "give it to the batch as a whole")
+            found.append(_not_in_a_batch(index, "request_id", "give it to the batch as a whole"))
         if each.validate_only:
-            yield _not_in_a_batch(index, "validate_only", "check the jobs one by one")
-        yield from _check_job(each.job, f"requests[{index}].job")
+            found.append(_not_in_a_batch(index, "validate_only", "check the jobs one by one"))
+        found += _check_job(each.job, f"requests[{index}].job")
+    return found
 
 
 def _not_in_a_batch(index: int, field: str, remedy: str) -> Violation:
@@ -170,69 +172,62 @@ def _not_in_a_batch(index: int, field: str, remedy: str) -> Violation:
     )
 
 
-def _check_job(job: job_pb2.Job, path: str) -> Iterator[Violation]:
+def _check_job(job: job_pb2.Job, path: str) -> list[Violation]:
+    found: list[Violation] = []
     command = job.command
-    if command.argv and not command.argv[0]:
-        yield Violation(f"{path}.command.argv[0]", "must name the program to run", "NO_PROGRAM")
-    if size := _size_over(ARGV_BYTES, command.argv, overhead=1):
-        yield _too_large(f"{path}.command.argv", "arguments", size, ARGV_BYTES)
-    if command.env:
-        yield from _check_env(command.env, f"{path}.command.env")
-    if job.labels:
-        yield from _check_labels(job.labels, f"{path}.labels")
-
-
-def _check_env(env: Mapping[str, str], path: str) -> Iterator[Violation]:
-    for name in sorted(each for each in env if each.startswith(RESERVED_ENV)):
-        yield Violation(
-            f"{path}[{json.dumps(_clipped(name))}]",
-            f"a name must not begin with {RESERVED_ENV}: those are set by the service",
-            "RESERVED_NAME",
+    argv, env = command.argv, command.env
+    if argv and not argv[0]:
+        found.append(
+            Violation(f"{path}.command.argv[0]", "must name the program to run", "NO_PROGRAM")
         )
-    if size := _size_over(ENV_BYTES, [*env.keys(), *env.values()], overhead=1):
-        yield _too_large(path, "variables", size, ENV_BYTES)
+    reserved = [name for name in env if name.startswith(RESERVED_ENV)]
+    found += [_reserved(f"{path}.command.env", name) for name in sorted(reserved)]
+    if job.ByteSize() > LABELS_BYTES:  # else no total can be above its limit, the smallest of all
+        found += _check_total(f"{path}.command.argv", argv, ARGV_BYTES, overhead=1)
+        found += _check_total(
+            f"{path}.command.env", [*env.keys(), *env.values()], ENV_BYTES, overhead=1
+        )
+        found += _check_labels(job.labels, f"{path}.labels")
+    return found
 
 
-def _check_labels(labels: Mapping[str, str], path: str) -> Iterator[Violation]:
-    if size := _size_over(LABELS_BYTES, [*labels.keys(), *labels.values()], overhead=0):
-        yield _too_large(path, "labels", size, LABELS_BYTES)
-
-
-def _size_over(limit: int, texts: Sequence[str], *, overhead: int) -> int:
-    """The bytes of all texts with `overhead` each, if above the limit; else 0.
-
-    A character has at most four bytes, so nearly always counting characters is enough.
-    """
-    extra = overhead * len(texts)
-    if sum(map(len, texts)) * 4 + extra <= limit:
-        return 0
-    size = sum(len(text.encode()) for text in texts) + extra
-    return size if size > limit else 0
-
-
-def _too_large(path: str, what: str, size: int, limit: int) -> Violation:
+def _reserved(path: str, name: str) -> Violation:
     return Violation(
-        path, f"all {what} together must be at most {limit:,} bytes; got {size:,}", "TOO_LARGE"
+        f"{path}[{json.dumps(_clipped(name))}]",
+        f"a name must not begin with {RESERVED_ENV}: the service sets those",
+        "RESERVED_NAME",
     )
+
+
+def _check_labels(labels: Mapping[str, str], path: str) -> list[Violation]:
+    return _check_total(path, [*labels.keys(), *labels.values()], LABELS_BYTES, overhead=0)
+
+
+def _check_total(path: str, texts: Sequence[str], limit: int, *, overhead: int) -> list[Violation]:
+    """Whether the bytes of all texts, with `overhead` each, are within the limit."""
+    size = sum(len(text.encode()) for text in texts) + overhead * len(texts)
+    if size <= limit:
+        return []
+    text = f"must be at most {limit:,} bytes together; got {size:,}"
+    return [Violation(path, text, "TOO_LARGE")]
 
 
 # --- updates ----------------------------------------------------------------------------------
 
 
-def _check_update(request: job_service_pb2.UpdateJobRequest) -> Iterator[Violation]:
+def _check_update(request: job_service_pb2.UpdateJobRequest) -> list[Violation]:
     """Only the fields in the mask are checked: the rest of the job is not looked at."""
+    found: list[Violation] = []
     if not request.HasField("job"):
-        yield Violation("job", "must be given", "REQUIRED")
+        found.append(Violation("job", "must be given", "REQUIRED"))
     elif not is_job_id(request.job.job_id):
-        shown = _shown(request.job.job_id)
-        yield Violation("job.job_id", f"{REMEDIES['job_id']}; got {shown}", "STRING_PATTERN")
+        text = f"{REMEDIES['job_id']}; got {_shown(request.job.job_id)}"
+        found.append(Violation("job.job_id", text, "STRING_PATTERN"))
     paths = list(request.update_mask.paths)
     if request.HasField("update_mask") and not paths:
-        yield Violation(
-            "update_mask", f"must name at least one of {', '.join(EDITABLE)}", "REQUIRED"
-        )
-    yield from _check_mask(paths)
-    yield from _check_masked(request.job, set(paths))
+        text = f"must name at least one of {', '.join(EDITABLE)}"
+        found.append(Violation("update_mask", text, "REQUIRED"))
+    return [*found, *_check_mask(paths), *_check_masked(request.job, set(paths))]
 
 
 def _check_mask(paths: Sequence[str]) -> Iterator[Violation]:
@@ -257,7 +252,7 @@ def _check_masked(job: job_pb2.Job, paths: set[str]) -> Iterator[Violation]:
         yield from _check_labels(job.labels, "job.labels")
 
 
-_CHECKS: Mapping[type[Message], Callable[[Any], Iterator[Violation]]] = {
+_CHECKS: Mapping[type[Message], Callable[[Any], list[Violation]]] = {
     job_service_pb2.CreateJobRequest: _check_create,
     job_service_pb2.BatchCreateJobsRequest: _check_batch,
     job_service_pb2.UpdateJobRequest: _check_update,
