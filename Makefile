@@ -20,9 +20,9 @@ help:  ## List these commands
 
 setup: .venv/.package  ## Make .venv with everything pinned and the package in it; quick when nothing changed
 
-check: setup  ## Lint, types, import contracts, unit and architecture tests: under a minute
+check: setup  ## Lint, types, import contracts, and the quick tests: under a minute
 	$(static_checks)
-	$(BIN)/pytest tests/unit tests/arch -m "not slow" --quiet --numprocesses $(WORKERS)
+	$(BIN)/pytest tests/arch tests/engine tests/unit -m "not slow" --quiet --numprocesses $(WORKERS)
 
 test: setup  ## Every check and every test there is, PostgreSQL included
 	$(static_checks)

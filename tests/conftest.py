@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-ISOLATED = {"arch", "conformance", "machine", "unit"}
+ISOLATED = {"arch", "conformance", "engine", "machine", "unit"}
 """Folders whose tests touch no process and no clock but their own: they run side by side."""
 
 

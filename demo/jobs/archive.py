@@ -22,7 +22,7 @@ def main() -> None:
     done_bytes, reported = 0, -1
     partial = target.with_suffix(".partial")
     with (
-        open(os.environ["JOBSERVICE_PROGRESS"], "a", buffering=1) as progress,
+        Path(os.environ["JOBSERVICE_PROGRESS"]).open("a", buffering=1) as progress,
         tarfile.open(partial, "w:gz", compresslevel=9) as archive,
     ):
         for path in sources:

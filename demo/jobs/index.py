@@ -12,6 +12,9 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+TABLE = "CREATE VIRTUAL TABLE definition USING fts5(name, doc, file UNINDEXED, line UNINDEXED)"
+INSERT = "INSERT INTO definition VALUES (?, ?, ?, ?)"
+
 
 def definitions(path: Path) -> Iterator[tuple[str, int, str]]:
     """Name, line and docstring of each function and class in a file."""
@@ -19,7 +22,7 @@ def definitions(path: Path) -> Iterator[tuple[str, int, str]]:
         warnings.simplefilter("ignore")
         try:
             tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError):  # the library's own tests hold files that are meant to fail
+        except (SyntaxError, ValueError):  # some files of the library are meant to fail
             return
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -34,13 +37,13 @@ def main() -> None:
     partial = target.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     database = sqlite3.connect(partial)
-    database.execute("CREATE VIRTUAL TABLE definition USING fts5(name, doc, file UNINDEXED, line UNINDEXED)")
+    database.execute(TABLE)
     count = 0
-    with open(os.environ["JOBSERVICE_PROGRESS"], "a", buffering=1) as progress:
+    with Path(os.environ["JOBSERVICE_PROGRESS"]).open("a", buffering=1) as progress:
         for number, path in enumerate(sources, 1):
             name = str(path.relative_to(library))
             for defined, line, doc in definitions(path):
-                database.execute("INSERT INTO definition VALUES (?, ?, ?, ?)", (defined, doc, name, line))
+                database.execute(INSERT, (defined, doc, name, line))
                 count += 1
             if number % 25 == 0:
                 progress.write(f"{number * 100 // len(sources)} parsing {name}\n")

@@ -1,4 +1,4 @@
-"""Searches an index that index.py made: search.py INDEX.sqlite WORD…"""
+"""Searches an index that index.py made: search.py INDEX.sqlite WORDS."""
 
 import sqlite3
 import sys
