@@ -1,0 +1,44 @@
+"""Failpoints: named places where a test may have the process killed, as a crash would.
+
+`JOBSERVICE_FAILPOINT=store.after_commit` kills this process with SIGKILL the first time it comes by
+that place, `store.after_commit@5` the fifth time. Without the variable a failpoint is one comparison.
+"""
+
+import os
+import signal
+
+from jobservice.errors import SetupError
+
+VARIABLE = "JOBSERVICE_FAILPOINT"
+
+NAMES = frozenset({
+    "store.before_commit",
+    "store.after_commit",
+    "worker.claimed_unsent",
+    "worker.end_received_unrecorded",
+    "worker.recorded_unacknowledged",
+})
+"""Every place there is; a test kills the service at each of them."""
+
+
+class Failpoints:
+    """Which place kills the process, and after how many passes."""
+
+    def __init__(self, setting: str) -> None:
+        self.armed, _, passes = setting.partition("@")
+        self._passes = int(passes) if passes.isdecimal() else 1
+        if self.armed and self.armed not in NAMES:
+            raise SetupError(
+                f"{VARIABLE} names {self.armed}; the failpoints are {', '.join(sorted(NAMES))}."
+            )
+
+    def reach(self, name: str) -> None:
+        """Die here if this is the armed place and its time has come."""
+        if name == self.armed:
+            self._passes -= 1
+            if self._passes <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+failpoint = Failpoints(os.environ.get(VARIABLE, "")).reach
+"""Call it with the name of the place; the environment is read once, when this is imported."""

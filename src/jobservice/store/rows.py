@@ -1,0 +1,269 @@
+"""Rows and values: how jobs, attempts and changes are written into columns and read back.
+
+Instants are microseconds since 1970, durations microseconds, enumerations their numbers; what has
+parts is JSON text. Nothing here knows an engine.
+"""
+
+import base64
+import binascii
+import datetime as dt
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobservice.clock import from_us, to_us
+from jobservice.errors import PageTokenInvalid
+from jobservice.model.attempt import Fence
+from jobservice.model.event import Change, Event, EventKind
+from jobservice.model.job import Attempt, AttemptState, Job, NewJob, Progress
+from jobservice.model.lifecycle import Reason, State
+from jobservice.model.queue import claim_key
+from jobservice.model.spec import Command, JobSpec, RetryPolicy
+
+_MICROSECOND = dt.timedelta(microseconds=1)
+dump_json = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, separators=(",", ":"), allow_nan=False
+).encode
+
+Columns = Sequence[Any]
+
+
+def us_or_none(instant: dt.datetime | None) -> int | None:
+    """`to_us`, where there may be none."""
+    return None if instant is None else to_us(instant)
+
+
+def instant_or_none(microseconds: int | None) -> dt.datetime | None:
+    """`from_us`, where there may be none."""
+    return None if microseconds is None else from_us(microseconds)
+
+
+def span_us(span: dt.timedelta) -> int:
+    """A duration in microseconds."""
+    return span // _MICROSECOND
+
+
+def span_us_or_none(span: dt.timedelta | None) -> int | None:
+    """A duration in microseconds, where there may be none."""
+    return None if span is None else span // _MICROSECOND
+
+
+def span_or_none(microseconds: int | None) -> dt.timedelta | None:
+    """A duration, where there may be none."""
+    return None if microseconds is None else dt.timedelta(microseconds=microseconds)
+
+
+def text_map(values: Mapping[str, str]) -> str:
+    """Labels or variables as a JSON object."""
+    return dump_json(dict(values)) if values else "{}"
+
+
+@functools.lru_cache(maxsize=1024)
+def retry_text(policy: RetryPolicy) -> str:
+    """A policy as JSON."""
+    return dump_json({
+        "max_attempts": policy.max_attempts,
+        "initial_backoff_us": span_us(policy.initial_backoff),
+        "multiplier": policy.multiplier,
+        "max_backoff_us": span_us(policy.max_backoff),
+        "max_lost": policy.max_lost,
+    })
+
+
+@functools.lru_cache(maxsize=1024)
+def retry_policy(text: str) -> RetryPolicy:
+    """The policy of its JSON."""
+    found = json.loads(text)
+    return RetryPolicy(
+        max_attempts=found["max_attempts"],
+        initial_backoff=dt.timedelta(microseconds=found["initial_backoff_us"]),
+        multiplier=found["multiplier"],
+        max_backoff=dt.timedelta(microseconds=found["max_backoff_us"]),
+        max_lost=found["max_lost"],
+    )
+
+
+# --- what is written --------------------------------------------------------------------------
+
+
+def job_row(job: NewJob) -> Columns:
+    """The fields of `insert_jobs`."""
+    spec, created_us = job.spec, to_us(job.created_at)
+    return (
+        job.tenant, job.job_id, claim_key(spec.priority, job.created_at),
+        created_us, created_us, created_us, *editable_row(spec),
+    )
+
+
+def editable_row(spec: JobSpec) -> Columns:
+    """What a user may edit, in the order of the columns."""
+    return (
+        spec.priority, span_us_or_none(spec.timeout), span_us(spec.stop_grace),
+        retry_text(spec.retry), spec.queue, spec.name, text_map(spec.labels),
+    )
+
+
+EDITABLE_COLUMNS = (
+    "priority", "timeout_us", "stop_grace_us", "retry", "queue", "name", "labels",
+)
+"""The columns of `editable_row`."""
+
+
+def spec_row(job: NewJob) -> Columns:
+    """The fields of `insert_specs`."""
+    spec, command = job.spec, job.spec.command
+    return (
+        job.tenant, job.job_id, spec.cluster, spec.output_limit_bytes, command.work_dir,
+        dump_json(command.argv), text_map(command.env), command.stdin or None,
+    )
+
+
+# --- what is read -----------------------------------------------------------------------------
+
+
+def command_of(argv: str, work_dir: str, env: str = "{}", stdin: bytes | None = None) -> Command:
+    """A command out of its columns."""
+    variables = {} if env == "{}" else json.loads(env)
+    return Command(tuple(json.loads(argv)), variables, stdin or b"", work_dir)
+
+
+def job_of(row: Columns, attempts: Sequence[Attempt] = ()) -> Job:
+    """A job out of the columns of the fragment `job_columns`, with `full_columns` behind or not."""
+    (
+        tenant, job_id, state, revision, attempt_count, failure_count, lost_count,
+        delete_requested, edit_version, created_us, updated_us, start_us, started_us, ended_us,
+        exit_code, signal, reason, message,
+        cluster, output_limit_bytes, work_dir, argv,
+        percent, step, estimated_us, reported_us,
+        *more,
+    ) = row
+    editable, full = more[:7], more[7:]
+    return Job(
+        tenant=tenant,
+        job_id=job_id,
+        spec=spec_of(command_of(argv, work_dir, *full), cluster, output_limit_bytes, editable),
+        state=State(state),
+        created_at=from_us(created_us),
+        updated_at=from_us(updated_us),
+        edit_version=edit_version,
+        revision=revision,
+        reason=Reason(reason),
+        message=message,
+        attempt_count=attempt_count,
+        failure_count=failure_count,
+        lost_count=lost_count,
+        exit_code=exit_code,
+        signal=signal,
+        start_at=instant_or_none(start_us),
+        started_at=instant_or_none(started_us),
+        ended_at=instant_or_none(ended_us),
+        delete_requested=bool(delete_requested),
+        progress=progress_of(percent, step, estimated_us, reported_us),
+        attempts=tuple(attempts),
+    )
+
+
+def spec_of(command: Command, cluster: str, output_limit_bytes: int, editable: Columns) -> JobSpec:
+    """A specification out of a command and the columns of `editable_row`."""
+    priority, timeout_us, stop_grace_us, retry, queue, name, labels = editable
+    return JobSpec(
+        command=command,
+        name=name,
+        labels={} if labels == "{}" else json.loads(labels),
+        queue=queue,
+        priority=priority,
+        cluster=cluster,
+        timeout=span_or_none(timeout_us),
+        retry=retry_policy(retry),
+        stop_grace=dt.timedelta(microseconds=stop_grace_us),
+        output_limit_bytes=output_limit_bytes,
+    )
+
+
+def progress_of(
+    percent: float | None, step: str, estimated_us: int | None, reported_us: int
+) -> Progress | None:
+    """A progress out of its columns; None where the outer join found none."""
+    if percent is None:
+        return None
+    return Progress(percent, step, instant_or_none(estimated_us), from_us(reported_us))
+
+
+def attempt_of(row: Columns) -> Attempt:
+    """An attempt out of the columns of the fragment `attempt_columns`."""
+    (
+        attempt, state, worker_id, claimed_us, reason, message, started_us, ended_us,
+        exit_code, signal, stdout_bytes, stderr_bytes, dropped_bytes, cpu_us, max_rss_bytes,
+    ) = row
+    return Attempt(
+        attempt=attempt, state=AttemptState(state), worker_id=worker_id,
+        claimed_at=from_us(claimed_us), reason=Reason(reason), message=message,
+        started_at=instant_or_none(started_us), ended_at=instant_or_none(ended_us),
+        exit_code=exit_code, signal=signal, stdout_bytes=stdout_bytes,
+        stderr_bytes=stderr_bytes, dropped_bytes=dropped_bytes, cpu_s=cpu_us / 1_000_000,
+        max_rss_bytes=max_rss_bytes,
+    )
+
+
+def change_of(row: Columns) -> Change:
+    """A change out of the columns of `list_changes`."""
+    (
+        position, tenant, job_id, revision, kind, state, previous_state, at_us, attempt, reason,
+        message, exit_code, signal, start_us, percent, step, estimated_us,
+    ) = row
+    event = Event(
+        tenant=tenant, job_id=job_id, revision=revision, kind=EventKind(kind),
+        state=State(state), at=from_us(at_us),
+        previous_state=None if previous_state is None else State(previous_state),
+        reason=Reason(reason), message=message, attempt=attempt, exit_code=exit_code,
+        signal=signal, start_at=instant_or_none(start_us),
+        progress=progress_of(percent, step, estimated_us, at_us),
+    )
+    return Change(position_token(position), event)
+
+
+def fence_of(row: Columns) -> Fence:
+    """A fence out of its four columns."""
+    tenant, job_id, attempt, epoch = row
+    return Fence(tenant, job_id, attempt, epoch)
+
+
+# --- opaque tokens ----------------------------------------------------------------------------
+
+
+def position_token(position: int) -> str:
+    """A position as a text that only the store reads."""
+    return f"p{position:x}"
+
+
+def position_of(token: str) -> int | None:
+    """The position of a token; None for anything that is none."""
+    digits = token[1:]
+    if token[:1] != "p" or not digits or len(digits) > 15 or digits.strip("0123456789abcdef"):
+        return None
+    return int(digits, 16)
+
+
+def cursor_token(query_digest: str, instant_us: int, job_id: str) -> str:
+    """Where a page ended, bound to the query."""
+    text = dump_json([query_digest, instant_us, job_id])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def cursor_of(token: str, query_digest: str) -> tuple[int, str]:
+    """The instant and the job id of a cursor.
+
+    Raises:
+        PageTokenInvalid: it is none, or one of another query.
+    """
+    try:
+        padded = token + "=" * (-len(token) % 4)
+        found = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        digest, instant_us, job_id = found
+    except (ValueError, TypeError, binascii.Error, RecursionError):
+        raise PageTokenInvalid from None
+    valid = type(instant_us) is int and abs(instant_us) < 1 << 62 and isinstance(job_id, str)
+    if digest != query_digest or not valid:
+        raise PageTokenInvalid
+    return instant_us, job_id

@@ -1,0 +1,268 @@
+"""Jobs: what timers and users do to them outside of an attempt."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobservice.clock import from_us
+from jobservice.model.attempt import Fence
+from jobservice.model.event import EventKind
+from jobservice.model.job import (
+    EDITABLE_ALWAYS,
+    EDITABLE_UNTIL_FINAL,
+    Edits,
+    Job,
+)
+from jobservice.model.lifecycle import FINAL, WAITING, Reason, State
+from jobservice.model.queue import claim_key
+from jobservice.store.port import JobKey, Refusal, Stopped, StopRequest
+from jobservice.store.rows import editable_row
+from jobservice.store.sqlite.queries import QUERIES
+from jobservice.store.sqlite.reads import find_job
+from jobservice.store.sqlite.transaction import EventRow, Transaction
+
+CANCELLED_MESSAGE = "cancelled on request"
+STOPPING_MESSAGE = "its stop was asked for"
+
+
+@dataclasses.dataclass(slots=True)
+class _Asked:
+    """What a verb about a job decides upon; changed as the verb goes on."""
+
+    state: State
+    revision: int
+    edit_version: int
+    delete_requested: bool
+    attempt_count: int
+    epoch: int
+    queued_us: int
+
+
+def _asked(tx: Transaction, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], _Asked]:
+    unique = list(dict.fromkeys(keys))
+    rows = tx.read(QUERIES["find_asked"], [(n, *key) for n, key in enumerate(unique)])
+    return {
+        unique[n]: _Asked(State(state), revision, version, bool(unwanted), attempts, epoch, queued)
+        for n, state, revision, version, unwanted, attempts, epoch, queued in rows
+    }
+
+
+# --- due --------------------------------------------------------------------------------------
+
+
+def release_due(tx: Transaction, calls: Sequence[tuple[int, int]]) -> list[int]:
+    """Queue the SCHEDULED jobs whose time has come; calls are pairs of instant and limit."""
+    return [_release(tx, now_us, limit) for now_us, limit in calls]
+
+
+def _release(tx: Transaction, now_us: int, limit: int) -> int:
+    rows = []
+    for row in tx.read_all(QUERIES["find_due"], now_us, limit):
+        tenant, job_id, revision, priority, start_us, attempt_count = row
+        rows.append((tenant, job_id, claim_key(priority, from_us(start_us)), start_us, now_us))
+        tx.record(EventRow(
+            tenant, job_id, revision + 1, EventKind.DUE, State.QUEUED, State.SCHEDULED, now_us,
+            attempt_count,
+        ))
+    tx.change(QUERIES["release_due"], rows)
+    return len(rows)
+
+
+# --- stop -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StopCall:
+    """One call of `request_stop`."""
+
+    stops: Sequence[StopRequest]
+    now_us: int
+
+
+def request_stop(
+    tx: Transaction, calls: Sequence[StopCall]
+) -> list[list[Stopped | Refusal]]:
+    """End waiting jobs, ask for the end of running ones."""
+    jobs = _asked(tx, [(stop.tenant, stop.job_id) for call in calls for stop in call.stops])
+    changes = _Stops({}, {}, {})
+    answers = [
+        [_stop(tx, stop, jobs.get((stop.tenant, stop.job_id)), call.now_us, changes)
+         for stop in call.stops]
+        for call in calls
+    ]
+    tx.change(QUERIES["cancel_waiting"], list(changes.cancelled.values()))
+    tx.change(QUERIES["stop_running"], list(changes.stopping.values()))
+    tx.change(QUERIES["request_deletion"], list(changes.unwanted))
+    return answers
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Stops:
+    """The rows to be written, by job."""
+
+    cancelled: dict[tuple[str, str], Sequence[Any]]
+    stopping: dict[tuple[str, str], Sequence[Any]]
+    unwanted: dict[tuple[str, str], None]
+
+
+def _stop(
+    tx: Transaction, stop: StopRequest, job: _Asked | None, now_us: int, changes: _Stops
+) -> Stopped | Refusal:
+    if job is None:
+        return Refusal.NOT_FOUND
+    if stop.edit_version not in (None, job.edit_version):
+        return Refusal.STALE
+    key = stop.tenant, stop.job_id
+    if stop.delete:
+        changes.unwanted[key] = None
+    if job.state in WAITING:
+        changes.cancelled[key] = (*key, Reason.USER, CANCELLED_MESSAGE, now_us)
+        _move(tx, key, job, State.CANCELLED, EventKind.CANCELLED, CANCELLED_MESSAGE, now_us)
+    elif job.state is State.RUNNING:
+        changes.stopping[key] = (*key, Reason.USER, STOPPING_MESSAGE, now_us)
+        _move(tx, key, job, State.STOPPING, EventKind.STOPPING, STOPPING_MESSAGE, now_us)
+    stopping = job.state is State.STOPPING
+    return Stopped(job.state, Fence(*key, job.attempt_count, job.epoch) if stopping else None)
+
+
+def _move(
+    tx: Transaction, key: tuple[str, str], job: _Asked, state: State, kind: EventKind,
+    message: str, now_us: int,
+) -> None:
+    job.revision += 1
+    tx.record(EventRow(
+        *key, job.revision, kind, state, job.state, now_us, job.attempt_count, Reason.USER, message
+    ))
+    job.state = state
+
+
+# --- edit -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UpdateCall:
+    """One call of `update_job`."""
+
+    key: JobKey
+    edits: Edits
+    edit_version: int | None
+    now_us: int
+
+
+def update_job(tx: Transaction, calls: Sequence[UpdateCall]) -> list[Job | Refusal]:
+    """Change what a user may edit."""
+    return [_update(tx, call) for call in calls]
+
+
+def _update(tx: Transaction, call: UpdateCall) -> Job | Refusal:
+    key = call.key.tenant, call.key.job_id
+    job = _asked(tx, [key]).get(key)
+    if job is None:
+        return Refusal.NOT_FOUND
+    if call.edit_version not in (None, job.edit_version):
+        return Refusal.STALE
+    if job.delete_requested or not set(call.edits) <= _editable(job.state):
+        return Refusal.WRONG_STATE
+    before = _read(tx, call.key)
+    spec = dataclasses.replace(before.spec, **_spec_fields(call.edits))
+    tx.connection.execute(QUERIES["keep_submitted"].text, key)
+    place = claim_key(spec.priority, from_us(job.queued_us))
+    tx.change(QUERIES["update_jobs"], [
+        (*key, job.edit_version, place, call.now_us, *editable_row(spec))
+    ])
+    tx.record(EventRow(
+        *key, job.revision + 1, EventKind.UPDATED, job.state, job.state, call.now_us,
+        job.attempt_count,
+    ))
+    return _read(tx, call.key)
+
+
+def _editable(state: State) -> frozenset[str]:
+    return EDITABLE_ALWAYS if state in FINAL else EDITABLE_ALWAYS | EDITABLE_UNTIL_FINAL
+
+
+def _spec_fields(edits: Edits) -> Mapping[str, Any]:
+    return {("retry" if name == "retry_policy" else name): new for name, new in edits.items()}
+
+
+def _read(tx: Transaction, key: JobKey) -> Job:
+    job = find_job(tx.connection, key)
+    assert job is not None  # found before in the same transaction
+    return job
+
+
+# --- retry ------------------------------------------------------------------------------------
+
+
+def retry_job(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Job | Refusal]:
+    """Queue final jobs again; calls are pairs of job and instant."""
+    return [_retry(tx, key, now_us) for key, now_us in calls]
+
+
+def _retry(tx: Transaction, key: JobKey, now_us: int) -> Job | Refusal:
+    ids = key.tenant, key.job_id
+    job = _asked(tx, [ids]).get(ids)
+    if job is None:
+        return Refusal.NOT_FOUND
+    if job.state not in FINAL or job.delete_requested:
+        return Refusal.WRONG_STATE
+    place = claim_key(_read(tx, key).spec.priority, from_us(now_us))
+    tx.change(QUERIES["retry_jobs"], [(*ids, place, now_us)])
+    tx.record(EventRow(
+        *ids, job.revision + 1, EventKind.RETRIED, State.QUEUED, job.state, now_us,
+        job.attempt_count,
+    ))
+    return _read(tx, key)
+
+
+# --- delete, forget ---------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeleteCall:
+    """One call of `delete_jobs`."""
+
+    keys: Sequence[JobKey]
+    now_us: int
+
+
+def delete_jobs(tx: Transaction, calls: Sequence[DeleteCall]) -> list[list[bool]]:
+    """Remove every row of unwanted final jobs, and leave tombstones."""
+    jobs = _asked(tx, [(key.tenant, key.job_id) for call in calls for key in call.keys])
+    tombstones: list[Sequence[Any]] = []
+
+    def delete(key: JobKey, now_us: int) -> bool:
+        job = jobs.pop((key.tenant, key.job_id), None)
+        if job is None or job.state not in FINAL or not job.delete_requested:
+            return False
+        tombstones.append((
+            tx.next_position(), key.tenant, key.job_id, job.revision, job.state,
+            job.attempt_count, now_us,
+        ))
+        return True
+
+    answers = [[delete(key, call.now_us) for key in call.keys] for call in calls]
+    gone = [(row[1], row[2]) for row in tombstones]
+    tx.change(QUERIES["delete_jobs"], gone)
+    for name in ("delete_specs", "delete_attempts", "delete_events", "delete_progress"):
+        tx.write(QUERIES[name], gone)
+    tx.write(QUERIES["insert_tombstones"], tombstones)
+    return answers
+
+
+def forget(tx: Transaction, calls: Sequence[tuple[int, int]]) -> list[int]:
+    """Drop old request ids and tombstones; calls are pairs of instant and limit."""
+    return [_forget(tx, before_us, limit) for before_us, limit in calls]
+
+
+def _forget(tx: Transaction, before_us: int, limit: int) -> int:
+    tx.connection.execute(QUERIES["forget_requests"].text, (before_us, limit))
+    count = tx.connection.changes()
+    old = tx.read_all(QUERIES["find_forgettable"], before_us, limit - count)
+    tx.write(QUERIES["forget_tombstones"], old)
+    if old:
+        newest = max(position for [position] in old)
+        tx.connection.execute(QUERIES["raise_forgotten"].text, (newest,))
+    return count + len(old)
+
+

@@ -1,0 +1,160 @@
+-- Jobs: what timers and users do to them outside of an attempt.
+
+-- name: find_due
+-- SCHEDULED jobs whose time has come, the earliest first.
+SELECT json_group_array(json_array(tenant, job_id, revision, priority, start_us, attempt_count))
+FROM (
+    SELECT tenant, job_id, revision, priority, start_us, attempt_count FROM jobs
+    WHERE state = {State.SCHEDULED} AND start_us <= ?
+    ORDER BY start_us
+    LIMIT ?
+)
+
+-- name: release_due  moves: SCHEDULED -> QUEUED
+-- Queue jobs whose time has come; they wait since then.
+WITH due (tenant, job_id, claim_key, queued_us, now_us) AS (
+    VALUES /*each*/ (:tenant, :job_id, :claim_key, :queued_us, :now_us) /*end*/)
+UPDATE jobs
+SET state = {State.QUEUED}, claim_key = due.claim_key, queued_us = due.queued_us,
+    start_us = NULL, revision = revision + 1, updated_us = due.now_us
+FROM due
+WHERE jobs.tenant = due.tenant AND jobs.job_id = due.job_id
+    AND jobs.state = {State.SCHEDULED}
+
+-- name: find_asked
+-- What a verb about jobs decides upon, each with the number of its row.
+WITH wanted (n, tenant, job_id) AS (VALUES /*each*/ (:n, :tenant, :job_id) /*end*/)
+SELECT json_group_array(json_array(
+    wanted.n, jobs.state, jobs.revision, jobs.edit_version, jobs.delete_requested,
+    jobs.attempt_count, jobs.epoch, jobs.queued_us))
+FROM wanted CROSS JOIN jobs
+WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
+
+-- name: cancel_waiting  moves: BLOCKED | SCHEDULED | HELD | QUEUED -> CANCELLED
+-- End jobs that have no process.
+WITH cancelled (tenant, job_id, reason, message, now_us) AS (
+    VALUES /*each*/ (:tenant, :job_id, :reason, :message, :now_us) /*end*/)
+UPDATE jobs
+SET state = {State.CANCELLED}, reason = cancelled.reason, message = cancelled.message,
+    revision = revision + 1, start_us = NULL, updated_us = cancelled.now_us,
+    ended_us = cancelled.now_us
+FROM cancelled
+WHERE jobs.tenant = cancelled.tenant AND jobs.job_id = cancelled.job_id
+    AND jobs.state IN (
+        {State.BLOCKED}, {State.SCHEDULED}, {State.HELD}, {State.QUEUED})
+
+-- name: stop_running  moves: RUNNING -> STOPPING
+-- Ask for the end of jobs that may have a process.
+WITH stopping (tenant, job_id, reason, message, now_us) AS (
+    VALUES /*each*/ (:tenant, :job_id, :reason, :message, :now_us) /*end*/)
+UPDATE jobs
+SET state = {State.STOPPING}, reason = stopping.reason, message = stopping.message,
+    revision = revision + 1, updated_us = stopping.now_us
+FROM stopping
+WHERE jobs.tenant = stopping.tenant AND jobs.job_id = stopping.job_id
+    AND jobs.state = {State.RUNNING}
+
+-- name: request_deletion
+-- Remember that jobs are to be deleted once they are final.
+WITH unwanted (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
+UPDATE jobs
+SET delete_requested = 1
+FROM unwanted
+WHERE jobs.tenant = unwanted.tenant AND jobs.job_id = unwanted.job_id
+
+-- name: keep_submitted
+-- Before the first edit: keep what was submitted.
+UPDATE job_specs
+SET submitted = (
+    SELECT json_object(
+        'priority', priority, 'timeout_us', timeout_us, 'stop_grace_us', stop_grace_us,
+        'retry', retry, 'queue', queue, 'name', name, 'labels', labels)
+    FROM jobs
+    WHERE jobs.tenant = job_specs.tenant AND jobs.job_id = job_specs.job_id)
+WHERE tenant = ? AND job_id = ? AND submitted IS NULL
+
+-- name: update_jobs
+-- Put new values of what a user may edit.
+WITH edited (
+    tenant, job_id, edit_version, claim_key, now_us,
+    priority, timeout_us, stop_grace_us, retry, queue, name, labels
+) AS (
+    VALUES /*each*/ (
+        :tenant, :job_id, :edit_version, :claim_key, :now_us,
+        :priority, :timeout_us, :stop_grace_us, :retry, :queue, :name, :labels) /*end*/)
+UPDATE jobs
+SET priority = edited.priority, timeout_us = edited.timeout_us,
+    stop_grace_us = edited.stop_grace_us, retry = edited.retry, queue = edited.queue,
+    name = edited.name, labels = edited.labels, claim_key = edited.claim_key,
+    edit_version = jobs.edit_version + 1, revision = jobs.revision + 1,
+    updated_us = edited.now_us
+FROM edited
+WHERE jobs.tenant = edited.tenant AND jobs.job_id = edited.job_id
+    AND jobs.edit_version = edited.edit_version
+
+-- name: retry_jobs  moves: SUCCEEDED | FAILED | CANCELLED | SKIPPED -> QUEUED
+-- Queue final jobs again, with a fresh budget of attempts.
+WITH revived (tenant, job_id, claim_key, now_us) AS (
+    VALUES /*each*/ (:tenant, :job_id, :claim_key, :now_us) /*end*/)
+UPDATE jobs
+SET state = {State.QUEUED}, reason = 0, message = '', failure_count = 0, lost_count = 0,
+    claim_key = revived.claim_key, queued_us = revived.now_us, revision = revision + 1,
+    start_us = NULL, ended_us = NULL, updated_us = revived.now_us
+FROM revived
+WHERE jobs.tenant = revived.tenant AND jobs.job_id = revived.job_id
+    AND jobs.state IN (
+        {State.SUCCEEDED}, {State.FAILED}, {State.CANCELLED}, {State.SKIPPED})
+    AND jobs.delete_requested = 0
+
+-- name: insert_tombstones
+-- What is left of deleted jobs.
+INSERT INTO tombstones (position, tenant, job_id, revision, state, attempt, deleted_us)
+VALUES /*each*/ (
+    :position, :tenant, :job_id, :revision, :state, :attempt, :deleted_us) /*end*/
+
+-- name: delete_jobs
+-- Remove final jobs whose deletion was asked for.
+WITH gone (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
+DELETE FROM jobs
+WHERE (tenant, job_id) IN (SELECT * FROM gone)
+    AND delete_requested = 1
+    AND state IN ({State.SUCCEEDED}, {State.FAILED}, {State.CANCELLED}, {State.SKIPPED})
+
+-- name: delete_specs
+-- Remove what belongs to deleted jobs.
+WITH gone (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
+DELETE FROM job_specs WHERE (tenant, job_id) IN (SELECT * FROM gone)
+
+-- name: delete_attempts
+-- Remove what belongs to deleted jobs.
+WITH gone (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
+DELETE FROM attempts WHERE (tenant, job_id) IN (SELECT * FROM gone)
+
+-- name: delete_events
+-- Remove what belongs to deleted jobs.
+WITH gone (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
+DELETE FROM events WHERE (tenant, job_id) IN (SELECT * FROM gone)
+
+-- name: delete_progress
+-- Remove what belongs to deleted jobs.
+WITH gone (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
+DELETE FROM progress WHERE (tenant, job_id) IN (SELECT * FROM gone)
+
+-- name: forget_requests
+-- Drop old request ids.
+DELETE FROM requests WHERE (tenant, request_id) IN (
+    SELECT tenant, request_id FROM requests WHERE created_us < ? ORDER BY created_us LIMIT ?)
+
+-- name: find_forgettable
+-- The positions of old tombstones, the oldest first.
+SELECT json_group_array(json_array(position))
+FROM (SELECT position FROM tombstones WHERE deleted_us < ? ORDER BY deleted_us LIMIT ?)
+
+-- name: forget_tombstones
+-- Drop tombstones.
+WITH forgotten (position) AS (VALUES /*each*/ (:position) /*end*/)
+DELETE FROM tombstones WHERE position IN (SELECT position FROM forgotten)
+
+-- name: raise_forgotten
+-- Whoever has not come beyond this position has missed something.
+UPDATE feed SET forgotten_position = max(forgotten_position, ?)

@@ -1,0 +1,202 @@
+"""Reads: each is one statement, so it is of one instant, on a connection that cannot write."""
+
+import asyncio
+import concurrent.futures
+import datetime as dt
+import json
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+import apsw
+
+from jobservice.clock import from_us
+from jobservice.errors import Internal, JobServiceError, ResumeTokenExpired, StoreUnavailable
+from jobservice.model.job import AttemptState, Job
+from jobservice.model.lifecycle import State
+from jobservice.store.port import ChangePage, Deletable, JobKey, LiveAttempt
+from jobservice.store.rows import attempt_of, change_of, fence_of, instant_or_none, job_of
+from jobservice.store.sqlite.connect import DATABASE_ERRORS, open_reader
+from jobservice.store.sqlite.queries import QUERIES
+
+THREADS = 2
+"""How many long reads run at the same time."""
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+Read = Callable[Concatenate[apsw.Connection, _P], _T]
+
+
+class Readers:
+    """The connections for reading. All methods belong to the event loop.
+
+    A read by key takes 5 to 30 µs, a twentieth of a hop to another thread and back, and is done in
+    the loop's own thread (`here`). Whatever grows with the data is done in a thread (`away`), with a
+    deadline after which it is interrupted.
+    """
+
+    def __init__(self, path: Path, *, deadline_s: float) -> None:
+        self._deadline_s = deadline_s
+        self._here = open_reader(path)
+        self._all = [open_reader(path) for _ in range(THREADS)]
+        self._free: queue.SimpleQueue[apsw.Connection] = queue.SimpleQueue()
+        for connection in self._all:
+            self._free.put(connection)
+        self._pool = concurrent.futures.ThreadPoolExecutor(THREADS, "store-reader")
+        self._closed = False
+
+    def here(self, read: "Read[_P, _T]", *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Read in this thread."""
+        if self._closed:
+            raise StoreUnavailable("The store is closed.")
+        try:
+            return read(self._here, *args, **kwargs)
+        except apsw.Error as error:
+            raise _unreadable(error) from error
+
+    async def away(self, read: "Read[_P, _T]", *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Read in another thread."""
+        if self._closed:
+            raise StoreUnavailable("The store is closed.")
+        turn = _Turn(self._free)
+        loop = asyncio.get_running_loop()
+        done = loop.run_in_executor(self._pool, lambda: turn.run(read, *args, **kwargs))
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await done
+        except TimeoutError:
+            raise StoreUnavailable("The database is too slow now; the read was given up.") from None
+        except apsw.Error as error:
+            raise _unreadable(error) from error
+        finally:
+            turn.interrupt()
+
+    async def close(self) -> None:
+        """Let running reads end, and let go of the file."""
+        self._closed = True
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._pool.shutdown)
+        for connection in (self._here, *self._all):
+            connection.close(True)
+
+
+class _Turn:
+    """One use of a free connection by a thread."""
+
+    def __init__(self, free: "queue.SimpleQueue[apsw.Connection]") -> None:
+        self._free = free
+        self._lock = threading.Lock()
+        self._connection: apsw.Connection | None = None
+        self._given_up = False
+
+    def run(self, read: "Read[_P, _T]", *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        connection = self._free.get()
+        try:
+            with self._lock:
+                if self._given_up:
+                    raise apsw.InterruptError
+                self._connection = connection
+            return read(connection, *args, **kwargs)
+        finally:
+            with self._lock:
+                self._connection = None
+            self._free.put(connection)
+
+    def interrupt(self) -> None:
+        """End the read if it still runs, or never begin it."""
+        with self._lock:
+            self._given_up = True
+            if self._connection is not None:
+                self._connection.interrupt()
+
+
+def _unreadable(error: apsw.Error) -> JobServiceError:
+    if isinstance(error, DATABASE_ERRORS):
+        return StoreUnavailable(f"The database cannot be read: {error}.")
+    return Internal(f"A statement of the store failed: {error}.")
+
+
+# --- jobs -------------------------------------------------------------------------------------
+
+
+def find_job(connection: apsw.Connection, key: JobKey) -> Job | None:
+    """One job in full, with its attempts."""
+    row = connection.execute(QUERIES["find_job"].text, (key.tenant, key.job_id)).get
+    if row is None:
+        return None
+    *columns, attempts = row
+    return job_of(columns, [attempt_of(attempt) for attempt in json.loads(attempts)])
+
+
+def find_jobs(connection: apsw.Connection, keys: Sequence[JobKey]) -> list[Job | None]:
+    """Jobs in full without their attempts, in the order asked."""
+    found: dict[tuple[str, str], Job] = {}
+    for begin in range(0, len(keys), 128):
+        chunk = keys[begin:begin + 128]
+        values = [value for key in chunk for value in (key.tenant, key.job_id)]
+        for row in connection.execute(QUERIES["find_jobs"].for_rows(len(chunk)), values):
+            found[row[0], row[1]] = job_of(row)
+    return [found.get((key.tenant, key.job_id)) for key in keys]
+
+
+def list_live(connection: apsw.Connection, worker_id: str) -> list[LiveAttempt]:
+    """What a worker holds leases on."""
+    rows = connection.execute(QUERIES["list_live"].text, (worker_id,))
+    return [
+        LiveAttempt(
+            fence_of(row[:4]), row[4], AttemptState(row[5]), State(row[6]), instant_or_none(row[7])
+        )
+        for row in rows
+    ]
+
+
+def queue_position(connection: apsw.Connection, key: JobKey, limit: int) -> int | None:
+    """How many queued jobs come before this one, up to `limit`."""
+    values = limit, key.tenant, key.job_id
+    found: int | None = connection.execute(QUERIES["queue_position"].text, values).get
+    return found
+
+
+def list_deletable(connection: apsw.Connection, limit: int) -> list[Deletable]:
+    """Final jobs whose deletion was asked for."""
+    rows = connection.execute(QUERIES["list_deletable"].text, (limit,))
+    return [Deletable(JobKey(tenant, job_id), attempts) for tenant, job_id, attempts in rows]
+
+
+def next_due(connection: apsw.Connection) -> dt.datetime | None:
+    """The earliest start of a SCHEDULED job."""
+    start_us = connection.execute(QUERIES["next_due"].text).get
+    return None if start_us is None else from_us(start_us)
+
+
+# --- changes ----------------------------------------------------------------------------------
+
+
+def head_position(connection: apsw.Connection) -> int:
+    """The position of the newest change."""
+    position: int = connection.execute(QUERIES["head_position"].text).get
+    return position
+
+
+def list_changes(
+    connection: apsw.Connection, after: int, token: str, limit: int
+) -> ChangePage:
+    """Changes behind a position.
+
+    Raises:
+        ResumeTokenExpired: some of them were dropped, or nothing was ever at that position.
+    """
+    values = {"after": after, "limit": limit}
+    connection.execute("BEGIN")
+    try:
+        rows = connection.execute(QUERIES["list_changes"].text, values).fetchall()
+        forgotten = connection.execute(QUERIES["forgotten_position"].text).get
+        unknown = not rows and after > head_position(connection)
+    finally:
+        connection.execute("COMMIT")
+    if after < forgotten or unknown:
+        raise ResumeTokenExpired
+    changes = tuple(change_of(row) for row in rows)
+    return ChangePage(changes, changes[-1].position if changes else token)

@@ -1,0 +1,114 @@
+-- Reads: they run on connections that cannot write.
+
+-- fragment: job_columns
+jobs.tenant, jobs.job_id AS job_id, jobs.state, jobs.revision, jobs.attempt_count,
+    jobs.failure_count, jobs.lost_count, jobs.delete_requested, jobs.edit_version,
+    jobs.created_us AS created_us, jobs.updated_us, jobs.start_us, jobs.started_us,
+    jobs.ended_us AS ended_us, jobs.exit_code, jobs.signal, jobs.reason, jobs.message,
+    job_specs.cluster, job_specs.output_limit_bytes, job_specs.work_dir, job_specs.argv,
+    progress.percent, progress.step, progress.estimated_us, progress.reported_us,
+    jobs.priority, jobs.timeout_us, jobs.stop_grace_us, jobs.retry, jobs.queue, jobs.name,
+    jobs.labels
+
+-- fragment: full_columns
+job_specs.env, job_specs.stdin
+
+-- fragment: job_tables
+jobs
+    CROSS JOIN job_specs ON job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
+    LEFT JOIN progress ON progress.tenant = jobs.tenant AND progress.job_id = jobs.job_id
+        AND progress.attempt = jobs.attempt_count
+
+-- fragment: attempt_columns
+attempt, state, worker_id, claimed_us, reason, message, started_us, ended_us, exit_code, signal,
+    stdout_bytes, stderr_bytes, dropped_bytes, cpu_us, max_rss_bytes
+
+-- name: find_job
+-- One job in full with its attempts, of one instant.
+SELECT {{job_columns}}, {{full_columns}}, (
+    SELECT json_group_array(json_array({{attempt_columns}}))
+    FROM (
+        SELECT * FROM attempts
+        WHERE attempts.tenant = jobs.tenant AND attempts.job_id = jobs.job_id
+        ORDER BY attempt))
+FROM {{job_tables}}
+WHERE jobs.tenant = ? AND jobs.job_id = ?
+
+-- name: find_jobs
+-- Jobs in full without their attempts.
+WITH wanted (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
+SELECT {{job_columns}}, {{full_columns}}
+FROM wanted CROSS JOIN {{job_tables}}
+WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
+
+-- name: list_basic
+-- The jobs of one state; a list merges one ordered run of these for each state, see `lists.py`.
+SELECT {{job_columns}}
+FROM {{job_tables}}
+WHERE jobs.tenant = :tenant
+
+-- name: list_full
+-- As `list_basic`, with variables and input.
+SELECT {{job_columns}}, {{full_columns}}
+FROM {{job_tables}}
+WHERE jobs.tenant = :tenant
+
+-- name: list_live
+-- The attempts that a worker holds a lease on.
+SELECT attempts.tenant, attempts.job_id, attempts.attempt, attempts.epoch, attempts.worker_id,
+    attempts.state, jobs.state, attempts.started_us
+FROM attempts CROSS JOIN jobs
+WHERE attempts.worker_id = ? AND attempts.lease_until_us IS NOT NULL
+    AND jobs.tenant = attempts.tenant AND jobs.job_id = attempts.job_id
+ORDER BY attempts.tenant, attempts.job_id
+
+-- name: queue_position
+-- How many queued jobs of the tenant come before a queued one.
+SELECT (
+    SELECT count(*) FROM (
+        SELECT 1 FROM jobs AS earlier
+        WHERE earlier.state = {State.QUEUED} AND earlier.tenant = this.tenant
+            AND (earlier.claim_key, earlier.job_id) < (this.claim_key, this.job_id)
+        LIMIT ?))
+FROM jobs AS this
+WHERE this.tenant = ? AND this.job_id = ? AND this.state = {State.QUEUED}
+
+-- name: next_due
+-- The earliest start of a SCHEDULED job.
+SELECT min(start_us) FROM jobs WHERE state = {State.SCHEDULED}
+
+-- name: list_deletable
+-- Final jobs whose deletion was asked for.
+SELECT tenant, job_id, attempt_count FROM jobs
+WHERE delete_requested = 1
+    AND state IN ({State.SUCCEEDED}, {State.FAILED}, {State.CANCELLED}, {State.SKIPPED})
+LIMIT ?
+
+-- name: head_position
+-- The newest position there ever was. What is removed is always followed by something newer that
+-- stays, or is known as forgotten.
+SELECT max(
+    (SELECT coalesce(max(position), 0) FROM events),
+    (SELECT coalesce(max(position), 0) FROM progress),
+    (SELECT coalesce(max(position), 0) FROM tombstones),
+    (SELECT forgotten_position FROM feed))
+
+-- name: forgotten_position
+-- Changes up to here may be missing.
+SELECT forgotten_position FROM feed
+
+-- name: list_changes
+-- What was told behind a position: three runs in order of position, merged.
+SELECT position, tenant, job_id, revision, kind, state, previous_state, at_us, attempt, reason,
+    message, exit_code, signal, start_us, NULL AS percent, NULL AS step, NULL AS estimated_us
+FROM events WHERE position > :after
+UNION ALL
+SELECT position, tenant, job_id, revision, {EventKind.PROGRESS}, state, state, reported_us, attempt,
+    0, '', NULL, NULL, NULL, percent, step, estimated_us
+FROM progress WHERE position > :after
+UNION ALL
+SELECT position, tenant, job_id, revision, {EventKind.DELETED}, state, state, deleted_us, attempt,
+    0, '', NULL, NULL, NULL, NULL, NULL, NULL
+FROM tombstones WHERE position > :after
+ORDER BY position
+LIMIT :limit
