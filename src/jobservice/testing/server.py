@@ -1,0 +1,148 @@
+"""A real service in processes of its own, for tests: start it, kill it, and see what it leaves."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+import psutil
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from jobservice.testing.wait import wait_until
+
+START_S = 30.0
+STOP_S = 35.0
+COMMAND = Path(sys.executable).with_name("jobservice")
+
+
+class Server:
+    """`jobservice serve` on a data directory. Leave it by `stop`, `kill` or the `with` block."""
+
+    def __init__(
+        self, data_dir: Path, *options: str, tcp: bool = False, env: dict[str, str] | None = None
+    ) -> None:
+        self.data_dir = data_dir
+        self._options = [*options, *(("--listen", "127.0.0.1:0") if tcp else ())]
+        self._env = {"JOBSERVICE_RUNNER_IDLE_S": "0.5", **(env or {})}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log_path = data_dir.parent / f"{data_dir.name}.log"
+
+    @property
+    def unix_address(self) -> str:
+        """The address of the Unix socket."""
+        return f"unix:{self.data_dir}/jobservice.sock"
+
+    @property
+    def tcp_address(self) -> str:
+        """The address on loopback, when asked for with `tcp`."""
+        lock: dict[str, list[str]] = json.loads((self.data_dir / "lock").read_text())
+        return next(each for each in lock["addresses"] if not each.startswith("unix:"))
+
+    @property
+    def pid(self) -> int:
+        """Of the server."""
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> Self:
+        """Start the service and wait until it is ready."""
+        self.spawn()
+        wait_until(self._ready_or_ended, timeout_s=START_S, what="a service that is ready")
+        if self.process is not None and self.process.poll() is not None:
+            raise AssertionError(f"the service ended:\n{self.log_tail()}")
+        return self
+
+    def spawn(self) -> None:
+        """Start the service without waiting."""
+        command = [str(COMMAND), "serve", "--data-dir", str(self.data_dir), *self._options]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("JOBSERVICE_")}
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603 - our own command
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**environment, **self._env},
+                start_new_session=True,
+            )
+
+    def stop(self) -> int:
+        """Ask it to end, as an operator would; returns its exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_S)
+
+    def kill(self) -> None:
+        """End it without a warning."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(STOP_S)
+
+    def wait(self) -> int:
+        """Its exit code, once it ends by itself."""
+        assert self.process is not None
+        return self.process.wait(START_S)
+
+    def runner(self) -> psutil.Process | None:
+        """The runner of the data directory, if one lives."""
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if "jobservice.runner" in words and any(str(self.data_dir) in each for each in words):
+                return process
+        return None
+
+    def log_tail(self, lines: int = 30) -> str:
+        """The end of what the service logged."""
+        text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def leftovers(self) -> list[str]:
+        """Processes that still belong to the data directory: the server, the runner, their jobs."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                about = [*process.cmdline(), *process.environ().values()]
+                if process.status() != psutil.STATUS_ZOMBIE and any(
+                    str(self.data_dir) in each for each in about
+                ):
+                    found.append(f"{process.pid} {' '.join(process.cmdline())[:200]}")
+        return [each for each in found if not each.startswith(f"{os.getpid()} ")]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
+
+    def _ready_or_ended(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            return True
+        with _channel(self.unix_address) as channel, contextlib.suppress(grpc.RpcError):
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=2.0
+            )
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return False
+
+
+@contextlib.contextmanager
+def _channel(address: str) -> Iterator[grpc.Channel]:
+    channel = grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+    try:
+        yield channel
+    finally:
+        channel.close()

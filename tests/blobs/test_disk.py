@@ -1,0 +1,92 @@
+"""The reader of outputs: gaps, links, growth, and its agreement with the runner that writes."""
+
+import os
+from pathlib import Path
+
+from jobservice.blobs import disk
+from jobservice.blobs.disk import GAP, GAP_RECORD, OPEN_END, AttemptFiles
+from jobservice.blobs.port import PIECE_BYTES, Piece, Stream
+from jobservice.runner import output
+
+JOB = "j" + "0123456789abcdefghijklmnop"
+
+
+def attempt(root: Path, **files: bytes) -> AttemptFiles:
+    made = AttemptFiles(root)
+    directory = made.directory(JOB, 1)
+    directory.mkdir(parents=True)
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    return made
+
+
+def gaps(*slots: tuple[int, int, int]) -> bytes:
+    return b"".join(GAP_RECORD.pack(1, stream, GAP, at, length) for stream, at, length in slots)
+
+
+def test_reader_and_runner_mean_the_same_format() -> None:
+    assert GAP_RECORD.format == output.RECORD.format
+    assert (GAP, disk.GAP_SLOTS, OPEN_END) == (output.GAP, output.GAP_SLOTS, output.OPEN)
+    assert (Stream.STDOUT, Stream.STDERR) == (output.STDOUT, output.STDERR)
+
+
+async def test_bytes_come_exactly_and_in_pieces(tmp_path: Path) -> None:
+    content = os.urandom(PIECE_BYTES + 100)
+    files = attempt(tmp_path, stdout=content)
+    first = await files.read(JOB, 1, Stream.STDOUT, 0)
+    second = await files.read(JOB, 1, Stream.STDOUT, first.end)
+    assert first.data + second.data == content
+    assert await files.read(JOB, 1, Stream.STDOUT, second.end) == Piece(len(content))
+
+
+async def test_what_was_never_written_reads_as_empty(tmp_path: Path) -> None:
+    files = attempt(tmp_path, stdout=b"x")
+    assert await files.read(JOB, 1, Stream.STDERR, 0) == Piece(0)
+    assert await files.read(JOB, 2, Stream.STDOUT, 7) == Piece(7)
+
+
+async def test_a_gap_is_told_and_never_read_as_zeros(tmp_path: Path) -> None:
+    content = b"head" + bytes(96) + b"tail"
+    files = attempt(tmp_path, stdout=content, index=gaps((1, 4, 96)))
+    head = await files.read(JOB, 1, Stream.STDOUT, 0)
+    assert head == Piece(0, b"head")
+    assert await files.read(JOB, 1, Stream.STDOUT, 4) == Piece(4, dropped_bytes=96)
+    assert await files.read(JOB, 1, Stream.STDOUT, 50) == Piece(50, dropped_bytes=50)
+    assert await files.read(JOB, 1, Stream.STDOUT, 100) == Piece(100, b"tail")
+
+
+async def test_a_gap_of_one_stream_is_none_of_the_other(tmp_path: Path) -> None:
+    files = attempt(tmp_path, stderr=b"abcdef", index=gaps((1, 0, 3)))
+    assert await files.read(JOB, 1, Stream.STDERR, 0) == Piece(0, b"abcdef")
+
+
+async def test_behind_a_gap_that_is_not_over_there_is_nothing_yet(tmp_path: Path) -> None:
+    files = attempt(tmp_path, stdout=b"ab" + bytes(8), index=gaps((1, 2, OPEN_END)))
+    assert await files.read(JOB, 1, Stream.STDOUT, 0) == Piece(0, b"ab")
+    assert await files.read(JOB, 1, Stream.STDOUT, 2) == Piece(2)
+
+
+async def test_no_link_of_a_job_is_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    files = attempt(tmp_path / "root")
+    (files.directory(JOB, 1) / "stdout").symlink_to(secret)
+    assert await files.read(JOB, 1, Stream.STDOUT, 0) == Piece(0)
+    linked = files.directory(JOB, 2)
+    linked.symlink_to(tmp_path)
+    (tmp_path / "stderr").write_bytes(b"secret")
+    assert await files.read(JOB, 2, Stream.STDERR, 0) == Piece(0)
+
+
+async def test_remove_takes_all_attempts_and_the_empty_shard_but_nothing_behind_links(
+    tmp_path: Path,
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_text("x")
+    files = attempt(tmp_path / "root", stdout=b"x")
+    files.directory(JOB, 2).mkdir()
+    (files.directory(JOB, 2) / "work").symlink_to(kept)
+    assert await files.remove([(JOB, 3)]) == [True]
+    assert list((tmp_path / "root").iterdir()) == []
+    assert (kept / "file").exists()

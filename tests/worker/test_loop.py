@@ -1,0 +1,268 @@
+"""The worker against a real store and a scripted executor: slots, adoption, losses, shutdown."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from jobservice.testing.invariants import check_invariants
+
+from jobservice.clock import SystemClock
+from jobservice.engine import cancel, submit
+from jobservice.engine.claim import Leases
+from jobservice.engine.parts import Parts, Signals
+from jobservice.errors import StoreUnavailable
+from jobservice.model.attempt import Cause, Fence, Outcome
+from jobservice.model.job import Job
+from jobservice.model.lease import AttemptEnd
+from jobservice.model.lifecycle import State
+from jobservice.model.spec import Command, JobSpec, RetryPolicy
+from jobservice.store.port import JobKey
+from jobservice.store.sqlite.store import SqliteStore
+from jobservice.testing.executor import ScriptedExecutor
+from jobservice.worker.loop import Worker
+
+T = TypeVar("T")
+TENANT = "default"
+SPEC = JobSpec(Command(("true",)))
+
+
+class Bench:
+    """A store, an executor and workers on them."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.clock = SystemClock()
+        self.parts = Parts(store, self.clock, random.Random(0), Signals())
+        self.executor = ScriptedExecutor(self.clock)
+        self.leases = Leases(self.parts, lease_s=30)
+
+    def worker(self, slots: int = 2) -> Worker:
+        return Worker(
+            worker_id="w",
+            slots=slots,
+            dispatcher=self.leases,
+            executor=self.executor,
+            directory_of=lambda job_id, attempt: Path("/nowhere") / f"{job_id}-{attempt}",
+            clock=self.clock,
+            lease_s=30,
+            poll_s=0.2,
+        )
+
+    async def submit(self, count: int = 1, spec: JobSpec = SPEC) -> list[str]:
+        return [job.job_id for job in await submit.submit(self.parts, TENANT, [spec] * count, None)]
+
+    async def job(self, job_id: str) -> Job:
+        return await cancel.get_job(self.parts, JobKey(TENANT, job_id))
+
+    async def state(self, job_id: str, state: State) -> Job:
+        async def look() -> Job | None:
+            job = await self.job(job_id)
+            return job if job.state is state else None
+
+        return await until(look)
+
+    async def runs(self, count: int) -> list[Fence]:
+        async def look() -> list[Fence] | None:
+            running = list(self.executor.running)
+            return running if len(running) == count else None
+
+        return await until(look)
+
+
+async def until(look: Callable[[], Awaitable[T | None]]) -> T:
+    async with asyncio.timeout(10):
+        while True:
+            found = await look()
+            if found is not None:
+                return found
+            await SystemClock().sleep(0.005)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    store = await SqliteStore.open(tmp_path / "jobs.db")
+    yield Bench(store)
+    await check_invariants(store)
+    await store.close()
+
+
+@contextlib.asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[Worker]:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(worker.run())
+        await worker.adopted.wait()
+        yield worker
+        task.cancel()
+
+
+async def test_no_more_run_than_there_are_slots_and_every_end_is_recorded(bench: Bench) -> None:
+    ids = await bench.submit(5)
+    async with running(bench.worker(slots=2)):
+        for _ in range(5):
+            fence = (await bench.runs(min(2, 5 - _)))[0]
+            bench.executor.end(fence, exit_code=0)
+        for job_id in ids:
+            await bench.state(job_id, State.SUCCEEDED)
+    assert bench.executor.ended == {}, "every end was acknowledged"
+
+
+async def test_zero_slots_run_nothing_and_need_no_executor(bench: Bench) -> None:
+    [job_id] = await bench.submit()
+    async with running(bench.worker(slots=0)):
+        assert (await bench.job(job_id)).state is State.QUEUED
+    assert bench.executor.connections == 0
+
+
+async def test_a_stop_reaches_a_running_attempt_at_once(bench: Bench) -> None:
+    [job_id] = await bench.submit()
+    async with running(bench.worker()):
+        await bench.runs(1)
+        await cancel.cancel(bench.parts, JobKey(TENANT, job_id))
+        job = await bench.state(job_id, State.CANCELLED)
+    assert len(bench.executor.stops) == 1
+    assert job.attempts[0].signal == 15
+
+
+async def test_progress_gets_an_estimate_and_is_recorded(bench: Bench) -> None:
+    [job_id] = await bench.submit()
+    async with running(bench.worker()):
+        [fence] = await bench.runs(1)
+        bench.executor.progress(fence, 50, "half")
+
+        async def look() -> Job | None:
+            job = await bench.job(job_id)
+            return job if job.progress else None
+
+        job = await until(look)
+        assert job.progress is not None
+        assert (job.progress.percent, job.progress.step) == (50, "half")
+        assert job.progress.estimated_completion is not None
+        bench.executor.end(fence, exit_code=0)
+        await bench.state(job_id, State.SUCCEEDED)
+
+
+async def test_a_restarted_worker_adopts_what_runs(bench: Bench) -> None:
+    [job_id] = await bench.submit()
+    async with running(bench.worker()):
+        [fence] = await bench.runs(1)
+    async with running(bench.worker()):
+        assert list(bench.executor.running) == [fence]
+        bench.executor.end(fence, exit_code=7)
+        job = await bench.state(job_id, State.FAILED)
+    assert (job.exit_code, job.attempt_count) == (7, 1)
+
+
+async def test_an_end_while_no_worker_was_there_is_recorded_once(bench: Bench) -> None:
+    [job_id] = await bench.submit()
+    async with running(bench.worker()):
+        [fence] = await bench.runs(1)
+    bench.executor._on_reports = lambda _reports: None
+    bench.executor.end(fence, exit_code=0)
+    async with running(bench.worker()):
+        job = await bench.state(job_id, State.SUCCEEDED)
+    assert job.attempt_count == 1
+
+
+async def test_a_claim_that_never_reached_the_executor_goes_back_without_a_trace(
+    bench: Bench,
+) -> None:
+    [job_id] = await bench.submit()
+    [claim] = await bench.leases.claim("w", 1, 0.0)
+    async with running(bench.worker()):
+        [fence] = await bench.runs(1)
+        assert fence.attempt == claim.fence.attempt == 1
+        assert fence.epoch > claim.fence.epoch
+        bench.executor.end(fence, exit_code=0)
+        job = await bench.state(job_id, State.SUCCEEDED)
+    assert (job.attempt_count, job.lost_count) == (1, 0)
+
+
+async def test_a_claim_that_was_to_be_stopped_and_never_ran_is_cancelled(bench: Bench) -> None:
+    [job_id] = await bench.submit()
+    await bench.leases.claim("w", 1, 0.0)
+    await cancel.cancel(bench.parts, JobKey(TENANT, job_id))
+    async with running(bench.worker()):
+        await bench.state(job_id, State.CANCELLED)
+    assert bench.executor.orders == {}
+
+
+async def test_an_attempt_that_nobody_wants_any_more_is_stopped_and_forgotten(
+    bench: Bench,
+) -> None:
+    [job_id] = await bench.submit(spec=JobSpec(Command(("true",)), retry=RetryPolicy(max_lost=1)))
+    async with running(bench.worker()):
+        [fence] = await bench.runs(1)
+    outcome_elsewhere = bench.executor.ended.copy()
+    assert outcome_elsewhere == {}
+    await bench.leases.finish([AttemptEnd(fence, lost(bench))])
+    async with running(bench.worker()):
+
+        async def gone() -> bool | None:
+            return True if not bench.executor.running and not bench.executor.ended else None
+
+        await until(gone)
+    assert (await bench.job(job_id)).state is State.FAILED
+
+
+async def test_a_lost_runner_is_replaced_and_its_jobs_run_again(bench: Bench) -> None:
+    ids = await bench.submit(2)
+    async with running(bench.worker()):
+        first = await bench.runs(2)
+        bench.executor.lose()
+        second = await bench.runs(2)
+        assert {fence.attempt for fence in second} == {2}
+        assert not set(first) & set(second)
+        for fence in second:
+            bench.executor.end(fence, exit_code=0)
+        for job_id in ids:
+            job = await bench.state(job_id, State.SUCCEEDED)
+            assert (job.attempt_count, job.failure_count, job.lost_count) == (2, 0, 1)
+
+
+async def test_ends_wait_for_a_store_that_is_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [job_id] = await bench.submit()
+    finish, failures = bench.leases.finish, iter([True, True])
+
+    async def failing(ends: Sequence[AttemptEnd]) -> Sequence[bool]:
+        if next(failures, False):
+            raise StoreUnavailable
+        return await finish(ends)
+
+    monkeypatch.setattr(bench.leases, "finish", failing)
+    async with running(bench.worker()):
+        [fence] = await bench.runs(1)
+        bench.executor.end(fence, exit_code=0)
+        await bench.state(job_id, State.SUCCEEDED)
+    assert bench.executor.ended == {}
+
+
+async def test_a_drain_leaves_running_attempts_alone_and_hands_the_rest_back(
+    bench: Bench,
+) -> None:
+    ids = await bench.submit(3)
+    worker = bench.worker(slots=1)
+    async with running(worker):
+        [fence] = await bench.runs(1)
+        await worker.drain(stop_jobs=False, timeout_s=5)
+        assert list(bench.executor.running) == [fence]
+    states = sorted([(await bench.job(job_id)).state for job_id in ids])
+    assert states == [State.QUEUED, State.QUEUED, State.RUNNING]
+
+
+async def test_a_drain_with_its_jobs_stops_them_and_queues_them_again(bench: Bench) -> None:
+    [job_id] = await bench.submit()
+    worker = bench.worker()
+    async with running(worker):
+        await bench.runs(1)
+        await worker.drain(stop_jobs=True, timeout_s=5)
+        job = await bench.job(job_id)
+    assert (job.state, job.lost_count, job.failure_count) == (State.QUEUED, 0, 0)
+
+
+def lost(bench: Bench) -> Outcome:
+    return Outcome(Cause.LOST, bench.clock.now())
