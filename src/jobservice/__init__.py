@@ -1,3 +1,39 @@
-"""JobService: a self-hosted, gRPC-first job service."""
+"""JobService: a self-hosted, gRPC-first job service.
+
+The names below are loaded when they are first asked for (PEP 562): the runner is a module of this
+package too, and must load neither grpc nor asyncio.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jobservice.client.sync import Client as Client
+    from jobservice.errors import JobServiceError as JobServiceError
+    from jobservice.model.job import Job as Job
+    from jobservice.model.lifecycle import State as State
+    from jobservice.model.spec import RetryPolicy as RetryPolicy
 
 __version__ = "0.1.0"
+__all__ = ["Client", "Job", "JobServiceError", "RetryPolicy", "State", "__version__"]
+
+_HOMES = {
+    "Client": "jobservice.client.sync",
+    "Job": "jobservice.model.job",
+    "JobServiceError": "jobservice.errors",
+    "RetryPolicy": "jobservice.model.spec",
+    "State": "jobservice.model.lifecycle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

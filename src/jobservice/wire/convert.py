@@ -150,7 +150,7 @@ def _spec_fields(spec: JobSpec) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "queue": spec.queue,
         "cluster": spec.cluster,
-        "retry_policy": _retry_message(spec.retry),
+        "retry_policy": retry_message(spec.retry),
         "stop_grace": duration(spec.stop_grace),
         "output_limit_bytes": spec.output_limit_bytes,
     }
@@ -173,7 +173,8 @@ def _command(command: Command, *, full: bool) -> job_pb2.Command:
     return job_pb2.Command(argv=command.argv, work_dir=command.work_dir)
 
 
-def _retry_message(policy: RetryPolicy) -> job_pb2.RetryPolicy:
+def retry_message(policy: RetryPolicy) -> job_pb2.RetryPolicy:
+    """The rules of retries, every one written out."""
     if policy == _DEFAULT_RETRY:
         return _DEFAULT_RETRY_MESSAGE
     return job_pb2.RetryPolicy(
@@ -354,11 +355,11 @@ def to_job(message: job_pb2.Job) -> Job:
         attempt_count=message.attempt_count,
         failure_count=message.failure_count,
         lost_count=message.lost_count,
-        exit_code=_number(message, "exit_code"),
-        signal=_number(message, "signal"),
-        start_at=_instant(message, "next_attempt_time"),
-        started_at=_instant(message, "start_time"),
-        ended_at=_instant(message, "end_time"),
+        exit_code=maybe_value(message, "exit_code"),
+        signal=maybe_value(message, "signal"),
+        start_at=maybe_instant(message, "next_attempt_time"),
+        started_at=maybe_instant(message, "start_time"),
+        ended_at=maybe_instant(message, "end_time"),
         progress=_to_progress(message, updated_at),
         attempts=tuple(to_attempt(each) for each in message.attempts),
     )
@@ -373,10 +374,10 @@ def to_attempt(message: job_pb2.Attempt) -> Attempt:
         claimed_at=to_instant(message.claim_time),
         reason=Reason(message.reason),
         message=message.reason_message,
-        started_at=_instant(message, "start_time"),
-        ended_at=_instant(message, "end_time"),
-        exit_code=_number(message, "exit_code"),
-        signal=_number(message, "signal"),
+        started_at=maybe_instant(message, "start_time"),
+        ended_at=maybe_instant(message, "end_time"),
+        exit_code=maybe_value(message, "exit_code"),
+        signal=maybe_value(message, "signal"),
         stdout_bytes=message.stdout_bytes,
         stderr_bytes=message.stderr_bytes,
         dropped_bytes=message.dropped_bytes,
@@ -399,9 +400,9 @@ def to_event(message: job_service_pb2.JobEvent, tenant: str = "") -> Event:
         reason=Reason(message.reason),
         message=message.reason_message,
         attempt=message.attempt,
-        exit_code=_number(message, "exit_code"),
-        signal=_number(message, "signal"),
-        start_at=_instant(message, "next_attempt_time"),
+        exit_code=maybe_value(message, "exit_code"),
+        signal=maybe_value(message, "signal"),
+        start_at=maybe_instant(message, "next_attempt_time"),
         progress=_to_progress(message, at),
     )
 
@@ -415,16 +416,18 @@ def _to_progress(
     return Progress(
         percent=message.progress_percent,
         step=message.current_step,
-        estimated_completion=_instant(message, "estimated_completion"),
+        estimated_completion=maybe_instant(message, "estimated_completion"),
         reported_at=reported_at,
     )
 
 
-def _instant(message: Any, field: str) -> dt.datetime | None:
+def maybe_instant(message: Any, field: str) -> dt.datetime | None:
+    """The instant in a field; None where it is unset."""
     return to_instant(getattr(message, field)) if message.HasField(field) else None
 
 
-def _number(message: Any, field: str) -> int | None:
+def maybe_value(message: Any, field: str) -> Any:
+    """The value of a field that may be unset; None where it is."""
     return getattr(message, field) if message.HasField(field) else None
 
 
@@ -456,7 +459,10 @@ def to_filter(request: ListRequest) -> JobFilter:
     name = request.name
     after = before = None
     if isinstance(request, job_service_pb2.GetJobHistoryRequest):
-        after, before = _instant(request, "ended_after"), _instant(request, "ended_before")
+        after, before = (
+            maybe_instant(request, "ended_after"),
+            maybe_instant(request, "ended_before"),
+        )
     return JobFilter(
         states=_states(request),
         queue=request.queue,

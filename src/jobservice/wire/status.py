@@ -31,6 +31,8 @@ MESSAGE_BYTES = 1024
 VIOLATIONS_BYTES = 3072
 """Room for the message, which travels twice, and for violations: together well under 8 KiB."""
 OMITTED = "violations_omitted"
+FOREIGN = "grpc_code"
+"""In the metadata of errors that the service did not raise: the code they came with."""
 
 
 def error_classes() -> list[type[JobServiceError]]:
@@ -194,7 +196,12 @@ def _foreign(code: str, message: str) -> JobServiceError:
         return InvalidRequest([Violation("", message, "UNKNOWN")])
     if code == "FAILED_PRECONDITION":
         return InvalidTransition(message, state="", trigger="")
-    return _BY_CODE.get(code, JobServiceError)(f"{message} ({code})", code=code)
+    return _BY_CODE.get(code, JobServiceError)(f"{message} ({code})", **{FOREIGN: code})
+
+
+def is_foreign(error: JobServiceError) -> bool:
+    """Whether the error comes from gRPC itself, so that nobody knows what the service did."""
+    return FOREIGN in error.metadata
 
 
 def _code_name(number: int) -> str:

@@ -1,0 +1,50 @@
+"""Where the service is: an address given, in the environment, or the socket of the data directory."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from jobservice.errors import InvalidRequest, Violation
+
+_HOST_PORT = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):(\d{1,5})$")
+_WHAT = "must be unix:/ABSOLUTE/PATH or HOST:PORT"
+_ENVIRONMENT = os.environ  # noqa: TID251 - of the caller's process; config.py is the server's
+
+
+def resolve(address: str | None, environment: Mapping[str, str] = _ENVIRONMENT) -> str:
+    """The address to connect to: `address`, else JOBSERVICE_ADDRESS, else the default socket.
+
+    Raises:
+        InvalidRequest: it is neither `unix:/path` nor `host:port`.
+    """
+    found = address or environment.get("JOBSERVICE_ADDRESS") or default_address(environment)
+    return _checked(found)
+
+
+def default_address(environment: Mapping[str, str] = _ENVIRONMENT) -> str:
+    """The socket in the default data directory."""
+    return f"unix:{default_data_dir(environment).absolute() / 'jobservice.sock'}"
+
+
+def default_data_dir(environment: Mapping[str, str] = _ENVIRONMENT) -> Path:
+    """JOBSERVICE_DATA_DIR, else `jobservice` below XDG_DATA_HOME, else `~/.local/share/jobservice`.
+
+    XDG Base Directory Specification 0.8: a relative XDG_DATA_HOME is to be ignored.
+    """
+    if given := environment.get("JOBSERVICE_DATA_DIR"):
+        return Path(given)
+    data_home = Path(environment.get("XDG_DATA_HOME", ""))
+    if not data_home.is_absolute():
+        data_home = Path.home() / ".local" / "share"
+    return data_home / "jobservice"
+
+
+def _checked(address: str) -> str:
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:").replace("//", "", 1)
+        if path.startswith("/"):
+            return f"unix:{path}"
+    elif (match := _HOST_PORT.match(address)) and 0 < int(match[2]) < 65_536:
+        return address
+    raise InvalidRequest([Violation("address", f"{_WHAT}; got {address!r}", "ADDRESS")])
