@@ -10,7 +10,7 @@ import collections
 import contextlib
 from collections.abc import AsyncIterator
 
-from jobservice.errors import Unavailable
+from jobservice.errors import JobServiceError
 from jobservice.model.event import Change
 from jobservice.store.port import Store
 
@@ -43,7 +43,7 @@ class ChangeFeed:
                     await self._hint.wait()
             self._hint.clear()
             if self._subscriptions:
-                with contextlib.suppress(Unavailable):
+                with contextlib.suppress(JobServiceError):
                     await self._read()
 
     @contextlib.asynccontextmanager

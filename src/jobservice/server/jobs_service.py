@@ -60,7 +60,7 @@ class JobsService:
         if request.validate_only:
             preview = self._preview(tenant, spec)
             return pb.CreateJobResponse(job=convert.job_message(preview, convert.View.FULL))
-        key = _request_key(request)
+        key = _request_key(request.request_id, [spec])
         [job] = await submit.submit(self._parts, tenant, [spec], key)
         return pb.CreateJobResponse(job=convert.job_message(job, convert.View.FULL))
 
@@ -68,7 +68,7 @@ class JobsService:
         """All jobs or none."""
         specs = [convert.to_spec(each.job) for each in request.requests]
         _check_clusters(specs, "requests[{}].job")
-        key = _request_key(request)
+        key = _request_key(request.request_id, specs)
         jobs = await submit.submit(self._parts, tenant, specs, key)
         view = convert.view(request.view)
         return pb.BatchCreateJobsResponse(jobs=[convert.job_message(job, view) for job in jobs])
@@ -202,10 +202,10 @@ def _offsets(request: pb.ReadLogsRequest) -> dict[Stream, int]:
     return {wanted: offsets[wanted]}
 
 
-def _request_key(request: pb.CreateJobRequest | pb.BatchCreateJobsRequest) -> RequestKey | None:
-    if not request.request_id:
+def _request_key(request_id: str, specs: list[JobSpec]) -> RequestKey | None:
+    if not request_id:
         return None
-    return RequestKey(request.request_id, convert.request_digest(request))
+    return RequestKey(request_id, convert.request_digest(specs))
 
 
 def _check_clusters(specs: list[JobSpec], path: str) -> None:

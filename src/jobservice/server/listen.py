@@ -118,7 +118,7 @@ def _is_loopback(host: str) -> bool:
 
 def _reflect(server: grpc.aio.Server) -> None:
     """Reflection as v1alpha and as v1, which grpcio does not ship; their messages are the same."""
-    names = (SERVICE_NAME, health.SERVICE_NAME, REFLECTION_V1, reflection.SERVICE_NAME)
+    names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
     servicer = reflection.aio.ReflectionServicer(names)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

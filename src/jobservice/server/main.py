@@ -57,7 +57,7 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings, lock: instance.Lock) -> None:
     stop = _stop_on_signals()
-    store = await SqliteStore.open(settings.database_path, write_queue=settings.write_queue)
+    store = await SqliteStore.open(settings.database_path, waiting_limit=settings.write_queue)
     async with (
         contextlib.aclosing(_Service(settings, store)) as service,
         asyncio.TaskGroup() as group,

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from jobservice.clock import Clock
-from jobservice.errors import JobServiceError, Unavailable
+from jobservice.errors import JobServiceError
 from jobservice.executors.port import Executor, KnownAttempt, Phase, Report, StartOrder
 from jobservice.failpoints import failpoint
 from jobservice.model.attempt import Cause, Fence, Outcome
@@ -101,7 +101,7 @@ class Worker:
             self._claiming.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._claiming
-        with contextlib.suppress(TimeoutError, Unavailable):
+        with contextlib.suppress(TimeoutError, JobServiceError):
             async with asyncio.timeout(timeout_s):
                 await self._hand_back()
                 live = await self._dispatcher.list_live(self._worker_id)
@@ -210,7 +210,7 @@ class Worker:
                 continue
             try:
                 claims = await self._dispatcher.claim(self._worker_id, room, self._poll_s)
-            except Unavailable as error:
+            except JobServiceError as error:
                 self._log.warning("claim_failed", error=str(error))
                 await self._clock.sleep(RETRY_S[2])
                 continue
@@ -280,7 +280,7 @@ class Worker:
             failpoint("worker.end_received_unrecorded")
         try:
             accepted = await self._tell(records)
-        except Unavailable as error:
+        except JobServiceError as error:
             self._book.not_recorded()
             self._log.warning("record_failed", error=str(error), ends=len(records.ends))
             await self._clock.sleep(RETRY_S[2])
@@ -318,7 +318,7 @@ class Worker:
     async def _extend(self, fences: Sequence[Fence]) -> None:
         try:
             answers = await self._dispatcher.extend(fences)
-        except Unavailable as error:
+        except JobServiceError as error:
             self._log.warning("extend_failed", error=str(error))
             return
         ending = [
