@@ -29,7 +29,7 @@ test: setup  ## Every check and every test there is, PostgreSQL included
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
 demo: setup  ## Start the service, run real jobs on real data, show what became of them
-	$(BIN)/python demo/demo.py
+	$(BIN)/python -m demo
 
 bench: setup  ## Measure the service against the hardware and its peers, on this machine
 	@command -v h2load >/dev/null || $(call install_debian_package,nghttp2-client)
