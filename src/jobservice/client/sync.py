@@ -47,6 +47,8 @@ from jobservice.wire.status import from_rpc_error, is_foreign
 from jobservice.wire.stubs import JobServiceStub
 
 PAGE_SIZE = 200
+VERSION_KEY = "x-jobservice-version"
+"""In the initial metadata of every answer: the version of the service."""
 STREAM_S = 3600.0
 """After so long a stream is opened anew, where it was: no call is without a deadline."""
 WAIT_S = 3600.0
@@ -108,6 +110,15 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def server_version(self) -> str | None:
+        """The version of the service; None where it does not say."""
+        request = calls.list_request((), {}, page_size=1)
+        _, call = self._call(self._stub.ListJobs.with_call, request)
+        for key, value in call.initial_metadata() or ():
+            if key == VERSION_KEY:
+                return str(value)
+        return None
 
     # --- create -------------------------------------------------------------------------------
 
@@ -428,7 +439,8 @@ class Client:
     def _translated(self, error: grpc.RpcError) -> JobServiceError:
         found = from_rpc_error(error)
         if isinstance(found, Unavailable) and is_foreign(found):
-            text = f"The service at {self.address} cannot be reached: {error.details()}"
+            why = (error.details() or "").rpartition(": ")[2]  # the rest repeats the address
+            text = f"The service at {self.address} cannot be reached: {why}."
             return Unavailable(text, **found.metadata, address=self.address)
         return found
 

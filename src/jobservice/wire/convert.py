@@ -246,7 +246,7 @@ def _attempt_fields(job: Job) -> dict[str, Any]:
         "lost_count": job.lost_count,
         "exit_code": job.exit_code,
         "signal": job.signal,
-        "start_time": _maybe(job.started_at),
+        "start_time": maybe_timestamp(job.started_at),
     }
     if job.progress is not None:
         fields |= _progress_fields(job.progress)
@@ -262,8 +262,8 @@ def attempt_message(attempt: Attempt) -> job_pb2.Attempt:
         reason_message=attempt.message,
         worker_id=attempt.worker_id,
         claim_time=timestamp(attempt.claimed_at),
-        start_time=_maybe(attempt.started_at),
-        end_time=_maybe(attempt.ended_at),
+        start_time=maybe_timestamp(attempt.started_at),
+        end_time=maybe_timestamp(attempt.ended_at),
         exit_code=attempt.exit_code,
         signal=attempt.signal,
         stdout_bytes=attempt.stdout_bytes,
@@ -289,10 +289,10 @@ def status_message(
         attempt=attempt_message(job.attempts[-1]) if job.attempts else None,
         failure_count=job.failure_count,
         lost_count=job.lost_count,
-        next_attempt_time=_maybe(job.start_at),
+        next_attempt_time=maybe_timestamp(job.start_at),
         create_time=timestamp(job.created_at),
-        start_time=_maybe(job.started_at),
-        end_time=_maybe(job.ended_at),
+        start_time=maybe_timestamp(job.started_at),
+        end_time=maybe_timestamp(job.ended_at),
         revision=job.revision,
         **progress,
     )
@@ -313,7 +313,7 @@ def event_message(event: Event) -> job_service_pb2.JobEvent:
         event_time=timestamp(event.at),
         exit_code=event.exit_code,
         signal=event.signal,
-        next_attempt_time=_maybe(event.start_at),
+        next_attempt_time=maybe_timestamp(event.start_at),
         **progress,
     )
 
@@ -322,11 +322,12 @@ def _progress_fields(progress: Progress) -> dict[str, Any]:
     return {
         "progress_percent": progress.percent,
         "current_step": progress.step,
-        "estimated_completion": _maybe(progress.estimated_completion),
+        "estimated_completion": maybe_timestamp(progress.estimated_completion),
     }
 
 
-def _maybe(instant: dt.datetime | None) -> Timestamp | None:
+def maybe_timestamp(instant: dt.datetime | None) -> Timestamp | None:
+    """The message of an instant that may be unknown."""
     return None if instant is None else timestamp(instant)
 
 

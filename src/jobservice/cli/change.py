@@ -1,0 +1,102 @@
+"""Commands that change jobs: their end, their fields, their removal."""
+
+from typing import Any
+
+import click
+
+from jobservice.cli.options import (
+    JOB,
+    JOBS,
+    LENGTH,
+    PAIR,
+    PRIORITY,
+    client_options,
+    connected,
+    for_each,
+)
+from jobservice.cli.output import coloured, say, show_json
+from jobservice.model.job import Job
+
+
+@click.command("cancel")
+@JOBS
+@click.option("--wait", is_flag=True, help="Return only when no process of the jobs lives.")
+@client_options
+def cancel_command(
+    jobs: tuple[str, ...], address: str | None, *, wait: bool, as_json: bool
+) -> None:
+    """End jobs: their whole process tree is stopped, and they are CANCELLED."""
+    with connected(address) as client:
+        for_each(jobs, lambda job: _show_job(client.cancel(job, wait=wait), as_json=as_json))
+
+
+@click.command("retry")
+@JOBS
+@client_options
+def retry_command(jobs: tuple[str, ...], address: str | None, *, as_json: bool) -> None:
+    """Queue jobs that have ended once more."""
+    with connected(address) as client:
+        for_each(jobs, lambda job: _show_job(client.retry(job), as_json=as_json))
+
+
+@click.command("delete")
+@JOBS
+@click.option("--missing-ok", is_flag=True, help="A job that does not exist is no error.")
+@client_options
+def delete_command(
+    jobs: tuple[str, ...], address: str | None, *, missing_ok: bool, as_json: bool
+) -> None:
+    """Delete jobs with their output and history; those that live are cancelled first."""
+    with connected(address) as client:
+
+        def remove(job: str) -> None:
+            client.delete(job, allow_missing=missing_ok)
+            click.echo(f'{{"job_id": "{job}"}}') if as_json else say(f"Deleted {job}.")
+
+        for_each(jobs, remove)
+
+
+@click.command("update")
+@JOB
+@click.option("--name", metavar="NAME", help="The new name.")
+@click.option("--queue", metavar="QUEUE", help="The new queue.")
+@click.option("--priority", type=PRIORITY, metavar="N", help="high, medium, low, or -100 to 100.")
+@click.option(
+    "--label",
+    "labels",
+    type=PAIR,
+    multiple=True,
+    metavar="K=V",
+    help="A label; may be given several times. Labels that are not given are removed.",
+)
+@click.option("--no-labels", is_flag=True, help="Remove all labels.")
+@click.option(
+    "--timeout", type=LENGTH, metavar="TIME", help="How long an attempt may run; 0: no limit."
+)
+@click.option("--retries", type=int, metavar="N", help="How often a failed attempt is tried again.")
+@click.option("--stop-grace", type=LENGTH, metavar="TIME", help="Between SIGTERM and SIGKILL.")
+@click.option("--etag", default="", metavar="ETAG", help="Only if the job was not edited since.")
+@client_options
+def update_command(
+    *, job: str, address: str | None, etag: str, no_labels: bool, as_json: bool, **given: Any
+) -> None:
+    r"""Change fields of a job that may still be changed; the others stay.
+
+    \b
+    Examples:
+      jobservice update "$id" --priority high
+      jobservice update "$id" --label team=core --label tier=2
+    """
+    edits = {name: value for name, value in given.items() if value not in {None, ()}}
+    if "labels" in edits or no_labels:
+        edits["labels"] = dict(edits.get("labels", ()))
+    if edits.get("timeout") == 0:
+        edits["timeout"] = None
+    if not edits:
+        raise click.UsageError("Nothing to change; see jobservice update --help.")
+    with connected(address) as client:
+        _show_job(client.update(job, etag=etag, **edits), as_json=as_json)
+
+
+def _show_job(job: Job, *, as_json: bool) -> None:
+    show_json(job) if as_json else click.echo(f"{job.job_id} {coloured(job.state)}")

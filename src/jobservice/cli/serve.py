@@ -1,0 +1,47 @@
+"""`jobservice serve`: the service itself."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobservice.cli.settings import DATA_DIR, settings
+from jobservice.server.main import serve
+
+
+@click.command("serve")
+@DATA_DIR
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Also listen on TCP; loopback only, as there is no authentication yet.",
+)
+@click.option("--slots", type=int, metavar="N", help="How many attempts run at once [2].")
+@click.option(
+    "--containment",
+    type=click.Choice(["auto", "cgroup", "subreaper"]),
+    help="How the process tree of an attempt is held together [auto].",
+)
+@click.option("--stop-jobs", is_flag=True, default=None, help="On shutdown also stop the jobs.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="The least important lines that are logged [info].",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    help="How lines are logged, to stderr [auto: JSON when that is no terminal].",
+)
+def serve_command(data_dir: Path | None, **given: Any) -> None:
+    r"""Run the service until SIGTERM.
+
+    Jobs that run go on when it ends, and are found again when it starts. Every option has an
+    environment variable, JOBSERVICE_SLOTS for --slots; the option goes first.
+
+    \b
+    Examples:
+      jobservice serve
+      jobservice serve --data-dir /srv/jobs --listen 127.0.0.1:7400 --slots 8
+    """
+    serve(settings(data_dir, **given))

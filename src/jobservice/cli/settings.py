@@ -1,0 +1,33 @@
+"""The settings of the service, out of options, the environment and defaults."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from jobservice.client.address import default_data_dir
+from jobservice.config import Settings
+from jobservice.errors import SetupError
+
+DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The directory of the database and the socket. Default: JOBSERVICE_DATA_DIR, else "
+    "jobservice below XDG_DATA_HOME, else ~/.local/share/jobservice.",
+)
+
+
+def settings(data_dir: Path | None, **given: Any) -> Settings:
+    """The settings, with what was given on the command line first."""
+    try:
+        given = {name: value for name, value in given.items() if value is not None}
+        return Settings(data_dir=data_dir or default_data_dir(), **given)
+    except ValidationError as error:
+        wrong = "; ".join(f"{_option(each['loc'])}: {each['msg']}" for each in error.errors())
+        raise SetupError(f"The service cannot start as it is configured. {wrong}") from error
+
+
+def _option(location: tuple[int | str, ...]) -> str:
+    return "--" + "-".join(str(part) for part in location).replace("_", "-")

@@ -1,0 +1,113 @@
+"""`jobservice submit`: one job, and perhaps its end."""
+
+import sys
+from typing import Any, BinaryIO
+
+import click
+
+from jobservice.cli.exit_codes import exit_code_of
+from jobservice.cli.options import LENGTH, PAIR, PRIORITY, client_options, connected
+from jobservice.cli.output import say, show_json
+from jobservice.cli.progress import watch_to_the_end
+from jobservice.client.sync import Client
+from jobservice.model.job import Job
+
+
+@click.command("submit")
+@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- PROGRAM ARG…")
+@click.option("--name", metavar="NAME", help="A name for people.")
+@click.option("--queue", metavar="QUEUE", help="The queue it waits in [default].")
+@click.option(
+    "--priority", type=PRIORITY, metavar="N", help="high, medium, low, or -100 to 100 [medium]."
+)
+@click.option(
+    "--label",
+    "labels",
+    type=PAIR,
+    multiple=True,
+    metavar="K=V",
+    help="A label; may be given several times.",
+)
+@click.option(
+    "--env",
+    type=PAIR,
+    multiple=True,
+    metavar="K=V",
+    help="A variable for the program, which inherits none; may be given several times.",
+)
+@click.option(
+    "--stdin", type=click.File("rb"), metavar="FILE", help="What the program reads; - is our stdin."
+)
+@click.option(
+    "--work-dir", metavar="DIR", help="The absolute directory it starts in [a fresh one]."
+)
+@click.option("--cluster", metavar="CLUSTER", help="Where it runs [local].")
+@click.option(
+    "--timeout", type=LENGTH, metavar="TIME", help="How long an attempt may run: 90s, 5m."
+)
+@click.option(
+    "--retries", type=int, metavar="N", help="How often a failed attempt is tried again [0]."
+)
+@click.option(
+    "--stop-grace", type=LENGTH, metavar="TIME", help="Between SIGTERM and SIGKILL [10s]."
+)
+@click.option(
+    "--output-limit",
+    "output_limit_bytes",
+    type=int,
+    metavar="BYTES",
+    help="How much output of an attempt is kept [1 GiB].",
+)
+@click.option(
+    "--request-id", metavar="ID", help="Create the job once, however often this is called with ID."
+)
+@click.option("--wait", is_flag=True, help="Show progress on stderr; exit with the job's code.")
+@client_options
+def submit_command(
+    *, argv: tuple[str, ...], address: str | None, wait: bool, as_json: bool, **given: Any
+) -> None:
+    r"""Submit a job and print its id.
+
+    There is no shell: give /bin/sh -c 'LINE' to have one. With --wait, Ctrl-C lets go of the job,
+    which goes on.
+
+    \b
+    Examples:
+      jobservice submit -- /usr/bin/make -C /src all
+      jobservice submit --env LANG=C --work-dir /data -- sort -o out.txt in.txt
+      jobservice submit --wait --timeout 10m --retries 2 -- ./flaky-test
+      echo hello | jobservice submit --stdin - -- wc -c
+    """
+    request_id = given.pop("request_id") or ""
+    with connected(address) as client:
+        job = client.create(argv, request_id=request_id, **_options(given))
+        if not as_json:
+            click.echo(job.job_id)
+            sys.stdout.flush()
+        elif not wait:
+            show_json(job)
+        if wait:
+            sys.exit(_wait(client, job, as_json=as_json))
+
+
+def _options(given: dict[str, Any]) -> Any:
+    """The options of the SDK that were given."""
+    source: BinaryIO | None = given.pop("stdin")
+    options = {name: value for name, value in given.items() if value not in {None, ()}}
+    for name in ("labels", "env"):
+        if name in options:
+            options[name] = dict(options[name])
+    if source is not None:
+        options["stdin"] = source.read()
+    return options
+
+
+def _wait(client: Client, job: Job, *, as_json: bool) -> int:
+    try:
+        job = watch_to_the_end(client, job.job_id)
+    except KeyboardInterrupt:
+        say(f"Job {job.job_id} goes on; `jobservice cancel {job.job_id}` ends it.")
+        raise
+    if as_json:
+        show_json(job)
+    return exit_code_of(job)
