@@ -26,7 +26,17 @@ dump_json = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, separators=(",", ":"), allow_nan=False
 ).encode
 
+_scan = json.JSONDecoder().scan_once
+
 Columns = Sequence[Any]
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text that was written here or by SQLite, so without space around it.
+
+    A third of the time of `json.loads`, which looks for that space and for much else.
+    """
+    return _scan(text, 0)[0]
 
 
 def us_or_none(instant: dt.datetime | None) -> int | None:
@@ -61,26 +71,23 @@ def text_map(values: Mapping[str, str]) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def retry_text(policy: RetryPolicy) -> str:
-    """A policy as JSON."""
-    return dump_json({
-        "max_attempts": policy.max_attempts,
-        "initial_backoff_us": span_us(policy.initial_backoff),
-        "multiplier": policy.multiplier,
-        "max_backoff_us": span_us(policy.max_backoff),
-        "max_lost": policy.max_lost,
-    })
+    """A policy as a JSON array, short because it is in each row of `jobs`; see `retry_policy`."""
+    return dump_json([
+        policy.max_attempts, span_us(policy.initial_backoff), policy.multiplier,
+        span_us(policy.max_backoff), policy.max_lost,
+    ])
 
 
 @functools.lru_cache(maxsize=1024)
 def retry_policy(text: str) -> RetryPolicy:
     """The policy of its JSON."""
-    found = json.loads(text)
+    max_attempts, initial_us, multiplier, max_us, max_lost = parse_json(text)
     return RetryPolicy(
-        max_attempts=found["max_attempts"],
-        initial_backoff=dt.timedelta(microseconds=found["initial_backoff_us"]),
-        multiplier=found["multiplier"],
-        max_backoff=dt.timedelta(microseconds=found["max_backoff_us"]),
-        max_lost=found["max_lost"],
+        max_attempts=max_attempts,
+        initial_backoff=dt.timedelta(microseconds=initial_us),
+        multiplier=multiplier,
+        max_backoff=dt.timedelta(microseconds=max_us),
+        max_lost=max_lost,
     )
 
 
@@ -124,8 +131,8 @@ def spec_row(job: NewJob) -> Columns:
 
 def command_of(argv: str, work_dir: str, env: str = "{}", stdin: bytes | None = None) -> Command:
     """A command out of its columns."""
-    variables = {} if env == "{}" else json.loads(env)
-    return Command(tuple(json.loads(argv)), variables, stdin or b"", work_dir)
+    variables = {} if env == "{}" else parse_json(env)
+    return Command(tuple(parse_json(argv)), variables, stdin or b"", work_dir)
 
 
 def job_of(row: Columns, attempts: Sequence[Attempt] = ()) -> Job:
@@ -170,7 +177,7 @@ def spec_of(command: Command, cluster: str, output_limit_bytes: int, editable: C
     return JobSpec(
         command=command,
         name=name,
-        labels={} if labels == "{}" else json.loads(labels),
+        labels={} if labels == "{}" else parse_json(labels),
         queue=queue,
         priority=priority,
         cluster=cluster,
@@ -203,6 +210,16 @@ def attempt_of(row: Columns) -> Attempt:
         exit_code=exit_code, signal=signal, stdout_bytes=stdout_bytes,
         stderr_bytes=stderr_bytes, dropped_bytes=dropped_bytes, cpu_s=cpu_us / 1_000_000,
         max_rss_bytes=max_rss_bytes,
+    )
+
+
+def live_attempt_of(
+    attempt: int, worker_id: str, claimed_us: int, started_us: int | None
+) -> Attempt:
+    """The attempt of a job that has a lease, out of the columns of the job."""
+    state = AttemptState.STARTING if started_us is None else AttemptState.RUNNING
+    return Attempt(
+        attempt, state, worker_id, from_us(claimed_us), started_at=instant_or_none(started_us)
     )
 
 

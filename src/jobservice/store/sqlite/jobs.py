@@ -31,20 +31,32 @@ class _Asked:
 
     state: State
     revision: int
+    last_position: int
     edit_version: int
     delete_requested: bool
     attempt_count: int
     epoch: int
+    priority: int
     queued_us: int
+
+    def tell(
+        self, tx: Transaction, key: tuple[str, str], kind: EventKind, state: State, now_us: int,
+        reason: Reason = Reason.NONE, message: str = "",
+    ) -> int:
+        """Record the job's next event, which leads to `state`; returns its position."""
+        self.revision += 1
+        self.last_position = tx.record(EventRow(
+            self.last_position, *key, self.revision, kind, state, self.state, now_us,
+            self.attempt_count, reason, message,
+        ))
+        self.state = state
+        return self.last_position
 
 
 def _asked(tx: Transaction, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], _Asked]:
     unique = list(dict.fromkeys(keys))
     rows = tx.read(QUERIES["find_asked"], [(n, *key) for n, key in enumerate(unique)])
-    return {
-        unique[n]: _Asked(State(state), revision, version, bool(unwanted), attempts, epoch, queued)
-        for n, state, revision, version, unwanted, attempts, epoch, queued in rows
-    }
+    return {unique[n]: _Asked(State(state), *columns) for n, state, *columns in rows}
 
 
 # --- due --------------------------------------------------------------------------------------
@@ -58,12 +70,13 @@ def release_due(tx: Transaction, calls: Sequence[tuple[int, int]]) -> list[int]:
 def _release(tx: Transaction, now_us: int, limit: int) -> int:
     rows = []
     for row in tx.read_all(QUERIES["find_due"], now_us, limit):
-        tenant, job_id, revision, priority, start_us, attempt_count = row
-        rows.append((tenant, job_id, claim_key(priority, from_us(start_us)), start_us, now_us))
-        tx.record(EventRow(
-            tenant, job_id, revision + 1, EventKind.DUE, State.QUEUED, State.SCHEDULED, now_us,
-            attempt_count,
+        tenant, job_id, revision, last, priority, start_us, attempt_count = row
+        position = tx.record(EventRow(
+            last, tenant, job_id, revision + 1, EventKind.DUE, State.QUEUED, State.SCHEDULED,
+            now_us, attempt_count,
         ))
+        place = claim_key(priority, from_us(start_us))
+        rows.append((tenant, job_id, position, place, start_us, now_us))
     tx.change(QUERIES["release_due"], rows)
     return len(rows)
 
@@ -116,24 +129,23 @@ def _stop(
     if stop.delete:
         changes.unwanted[key] = None
     if job.state in WAITING:
-        changes.cancelled[key] = (*key, Reason.USER, CANCELLED_MESSAGE, now_us)
-        _move(tx, key, job, State.CANCELLED, EventKind.CANCELLED, CANCELLED_MESSAGE, now_us)
+        changes.cancelled[key] = _ended_by_user(
+            tx, key, job, EventKind.CANCELLED, State.CANCELLED, CANCELLED_MESSAGE, now_us
+        )
     elif job.state is State.RUNNING:
-        changes.stopping[key] = (*key, Reason.USER, STOPPING_MESSAGE, now_us)
-        _move(tx, key, job, State.STOPPING, EventKind.STOPPING, STOPPING_MESSAGE, now_us)
+        changes.stopping[key] = _ended_by_user(
+            tx, key, job, EventKind.STOPPING, State.STOPPING, STOPPING_MESSAGE, now_us
+        )
     stopping = job.state is State.STOPPING
     return Stopped(job.state, Fence(*key, job.attempt_count, job.epoch) if stopping else None)
 
 
-def _move(
-    tx: Transaction, key: tuple[str, str], job: _Asked, state: State, kind: EventKind,
+def _ended_by_user(
+    tx: Transaction, key: tuple[str, str], job: _Asked, kind: EventKind, state: State,
     message: str, now_us: int,
-) -> None:
-    job.revision += 1
-    tx.record(EventRow(
-        *key, job.revision, kind, state, job.state, now_us, job.attempt_count, Reason.USER, message
-    ))
-    job.state = state
+) -> tuple[Any, ...]:
+    position = job.tell(tx, key, kind, state, now_us, Reason.USER, message)
+    return (*key, position, Reason.USER, message, now_us)
 
 
 # --- edit -------------------------------------------------------------------------------------
@@ -167,13 +179,10 @@ def _update(tx: Transaction, call: UpdateCall) -> Job | Refusal:
     spec = dataclasses.replace(before.spec, **_spec_fields(call.edits))
     tx.connection.execute(QUERIES["keep_submitted"].text, key)
     place = claim_key(spec.priority, from_us(job.queued_us))
+    position = job.tell(tx, key, EventKind.UPDATED, job.state, call.now_us)
     tx.change(QUERIES["update_jobs"], [
-        (*key, job.edit_version, place, call.now_us, *editable_row(spec))
+        (*key, position, job.edit_version, place, call.now_us, *editable_row(spec))
     ])
-    tx.record(EventRow(
-        *key, job.revision + 1, EventKind.UPDATED, job.state, job.state, call.now_us,
-        job.attempt_count,
-    ))
     return _read(tx, call.key)
 
 
@@ -206,12 +215,9 @@ def _retry(tx: Transaction, key: JobKey, now_us: int) -> Job | Refusal:
         return Refusal.NOT_FOUND
     if job.state not in FINAL or job.delete_requested:
         return Refusal.WRONG_STATE
-    place = claim_key(_read(tx, key).spec.priority, from_us(now_us))
-    tx.change(QUERIES["retry_jobs"], [(*ids, place, now_us)])
-    tx.record(EventRow(
-        *ids, job.revision + 1, EventKind.RETRIED, State.QUEUED, job.state, now_us,
-        job.attempt_count,
-    ))
+    place = claim_key(job.priority, from_us(now_us))
+    position = job.tell(tx, ids, EventKind.RETRIED, State.QUEUED, now_us)
+    tx.change(QUERIES["retry_jobs"], [(*ids, position, place, now_us)])
     return _read(tx, key)
 
 
@@ -230,6 +236,7 @@ def delete_jobs(tx: Transaction, calls: Sequence[DeleteCall]) -> list[list[bool]
     """Remove every row of unwanted final jobs, and leave tombstones."""
     jobs = _asked(tx, [(key.tenant, key.job_id) for call in calls for key in call.keys])
     tombstones: list[Sequence[Any]] = []
+    chains: list[Sequence[Any]] = []
 
     def delete(key: JobKey, now_us: int) -> bool:
         job = jobs.pop((key.tenant, key.job_id), None)
@@ -239,13 +246,15 @@ def delete_jobs(tx: Transaction, calls: Sequence[DeleteCall]) -> list[list[bool]
             tx.next_position(), key.tenant, key.job_id, job.revision, job.state,
             job.attempt_count, now_us,
         ))
+        chains.append((job.last_position,))
         return True
 
     answers = [[delete(key, call.now_us) for key in call.keys] for call in calls]
     gone = [(row[1], row[2]) for row in tombstones]
     tx.change(QUERIES["delete_jobs"], gone)
-    for name in ("delete_specs", "delete_attempts", "delete_events", "delete_progress"):
+    for name in ("delete_specs", "delete_attempts", "delete_progress"):
         tx.write(QUERIES[name], gone)
+    tx.write(QUERIES["delete_events"], chains)
     tx.write(QUERIES["insert_tombstones"], tombstones)
     return answers
 

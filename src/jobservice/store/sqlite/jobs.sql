@@ -2,9 +2,11 @@
 
 -- name: find_due
 -- SCHEDULED jobs whose time has come, the earliest first.
-SELECT json_group_array(json_array(tenant, job_id, revision, priority, start_us, attempt_count))
+SELECT json_group_array(json_array(
+    tenant, job_id, revision, last_position, priority, start_us, attempt_count))
 FROM (
-    SELECT tenant, job_id, revision, priority, start_us, attempt_count FROM jobs
+    SELECT tenant, job_id, revision, last_position, priority, start_us, attempt_count
+    FROM jobs
     WHERE state = {State.SCHEDULED} AND start_us <= ?
     ORDER BY start_us
     LIMIT ?
@@ -12,11 +14,13 @@ FROM (
 
 -- name: release_due  moves: SCHEDULED -> QUEUED
 -- Queue jobs whose time has come; they wait since then.
-WITH due (tenant, job_id, claim_key, queued_us, now_us) AS (
-    VALUES /*each*/ (:tenant, :job_id, :claim_key, :queued_us, :now_us) /*end*/)
+WITH due (tenant, job_id, position, claim_key, queued_us, now_us) AS (
+    VALUES /*each*/ (
+        :tenant, :job_id, :position, :claim_key, :queued_us, :now_us) /*end*/)
 UPDATE jobs
 SET state = {State.QUEUED}, claim_key = due.claim_key, queued_us = due.queued_us,
-    start_us = NULL, revision = revision + 1, updated_us = due.now_us
+    start_us = NULL, revision = revision + 1, last_position = due.position,
+    updated_us = due.now_us
 FROM due
 WHERE jobs.tenant = due.tenant AND jobs.job_id = due.job_id
     AND jobs.state = {State.SCHEDULED}
@@ -25,19 +29,19 @@ WHERE jobs.tenant = due.tenant AND jobs.job_id = due.job_id
 -- What a verb about jobs decides upon, each with the number of its row.
 WITH wanted (n, tenant, job_id) AS (VALUES /*each*/ (:n, :tenant, :job_id) /*end*/)
 SELECT json_group_array(json_array(
-    wanted.n, jobs.state, jobs.revision, jobs.edit_version, jobs.delete_requested,
-    jobs.attempt_count, jobs.epoch, jobs.queued_us))
+    wanted.n, state, revision, last_position, edit_version, delete_requested, attempt_count,
+    epoch, priority, queued_us))
 FROM wanted CROSS JOIN jobs
 WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
 
 -- name: cancel_waiting  moves: BLOCKED | SCHEDULED | HELD | QUEUED -> CANCELLED
 -- End jobs that have no process.
-WITH cancelled (tenant, job_id, reason, message, now_us) AS (
-    VALUES /*each*/ (:tenant, :job_id, :reason, :message, :now_us) /*end*/)
+WITH cancelled (tenant, job_id, position, reason, message, now_us) AS (
+    VALUES /*each*/ (:tenant, :job_id, :position, :reason, :message, :now_us) /*end*/)
 UPDATE jobs
 SET state = {State.CANCELLED}, reason = cancelled.reason, message = cancelled.message,
-    revision = revision + 1, start_us = NULL, updated_us = cancelled.now_us,
-    ended_us = cancelled.now_us
+    revision = revision + 1, last_position = cancelled.position, start_us = NULL,
+    updated_us = cancelled.now_us, ended_us = cancelled.now_us
 FROM cancelled
 WHERE jobs.tenant = cancelled.tenant AND jobs.job_id = cancelled.job_id
     AND jobs.state IN (
@@ -45,11 +49,11 @@ WHERE jobs.tenant = cancelled.tenant AND jobs.job_id = cancelled.job_id
 
 -- name: stop_running  moves: RUNNING -> STOPPING
 -- Ask for the end of jobs that may have a process.
-WITH stopping (tenant, job_id, reason, message, now_us) AS (
-    VALUES /*each*/ (:tenant, :job_id, :reason, :message, :now_us) /*end*/)
+WITH stopping (tenant, job_id, position, reason, message, now_us) AS (
+    VALUES /*each*/ (:tenant, :job_id, :position, :reason, :message, :now_us) /*end*/)
 UPDATE jobs
 SET state = {State.STOPPING}, reason = stopping.reason, message = stopping.message,
-    revision = revision + 1, updated_us = stopping.now_us
+    revision = revision + 1, last_position = stopping.position, updated_us = stopping.now_us
 FROM stopping
 WHERE jobs.tenant = stopping.tenant AND jobs.job_id = stopping.job_id
     AND jobs.state = {State.RUNNING}
@@ -76,30 +80,30 @@ WHERE tenant = ? AND job_id = ? AND submitted IS NULL
 -- name: update_jobs
 -- Put new values of what a user may edit.
 WITH edited (
-    tenant, job_id, edit_version, claim_key, now_us,
+    tenant, job_id, position, edit_version, claim_key, now_us,
     priority, timeout_us, stop_grace_us, retry, queue, name, labels
 ) AS (
     VALUES /*each*/ (
-        :tenant, :job_id, :edit_version, :claim_key, :now_us,
+        :tenant, :job_id, :position, :edit_version, :claim_key, :now_us,
         :priority, :timeout_us, :stop_grace_us, :retry, :queue, :name, :labels) /*end*/)
 UPDATE jobs
 SET priority = edited.priority, timeout_us = edited.timeout_us,
     stop_grace_us = edited.stop_grace_us, retry = edited.retry, queue = edited.queue,
     name = edited.name, labels = edited.labels, claim_key = edited.claim_key,
-    edit_version = jobs.edit_version + 1, revision = jobs.revision + 1,
-    updated_us = edited.now_us
+    edit_version = jobs.edit_version + 1, revision = revision + 1,
+    last_position = edited.position, updated_us = edited.now_us
 FROM edited
 WHERE jobs.tenant = edited.tenant AND jobs.job_id = edited.job_id
     AND jobs.edit_version = edited.edit_version
 
 -- name: retry_jobs  moves: SUCCEEDED | FAILED | CANCELLED | SKIPPED -> QUEUED
 -- Queue final jobs again, with a fresh budget of attempts.
-WITH revived (tenant, job_id, claim_key, now_us) AS (
-    VALUES /*each*/ (:tenant, :job_id, :claim_key, :now_us) /*end*/)
+WITH revived (tenant, job_id, position, claim_key, now_us) AS (
+    VALUES /*each*/ (:tenant, :job_id, :position, :claim_key, :now_us) /*end*/)
 UPDATE jobs
 SET state = {State.QUEUED}, reason = 0, message = '', failure_count = 0, lost_count = 0,
-    claim_key = revived.claim_key, queued_us = revived.now_us, revision = revision + 1,
-    start_us = NULL, ended_us = NULL, updated_us = revived.now_us
+    claim_key = revived.claim_key, queued_us = revived.now_us, start_us = NULL, ended_us = NULL,
+    revision = revision + 1, last_position = revived.position, updated_us = revived.now_us
 FROM revived
 WHERE jobs.tenant = revived.tenant AND jobs.job_id = revived.job_id
     AND jobs.state IN (
@@ -131,9 +135,15 @@ WITH gone (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
 DELETE FROM attempts WHERE (tenant, job_id) IN (SELECT * FROM gone)
 
 -- name: delete_events
--- Remove what belongs to deleted jobs.
-WITH gone (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
-DELETE FROM events WHERE (tenant, job_id) IN (SELECT * FROM gone)
+-- Remove the events of jobs, each chain from its newest back to its first.
+WITH RECURSIVE
+    gone (position) AS (VALUES /*each*/ (:last_position) /*end*/),
+    chain (position) AS (
+        SELECT position FROM gone
+        UNION ALL
+        SELECT events.previous_position FROM chain CROSS JOIN events
+        WHERE events.position = chain.position AND events.previous_position IS NOT NULL)
+DELETE FROM events WHERE position IN (SELECT position FROM chain)
 
 -- name: delete_progress
 -- Remove what belongs to deleted jobs.

@@ -2,8 +2,8 @@
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import datetime as dt
-import json
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -14,10 +14,18 @@ import apsw
 
 from jobservice.clock import from_us
 from jobservice.errors import Internal, JobServiceError, ResumeTokenExpired, StoreUnavailable
+from jobservice.model.attempt import Fence
 from jobservice.model.job import AttemptState, Job
 from jobservice.model.lifecycle import State
 from jobservice.store.port import ChangePage, Deletable, JobKey, LiveAttempt
-from jobservice.store.rows import attempt_of, change_of, fence_of, instant_or_none, job_of
+from jobservice.store.rows import (
+    attempt_of,
+    change_of,
+    instant_or_none,
+    job_of,
+    live_attempt_of,
+    parse_json,
+)
 from jobservice.store.sqlite.connect import DATABASE_ERRORS, open_reader
 from jobservice.store.sqlite.queries import QUERIES
 
@@ -126,8 +134,13 @@ def find_job(connection: apsw.Connection, key: JobKey) -> Job | None:
     row = connection.execute(QUERIES["find_job"].text, (key.tenant, key.job_id)).get
     if row is None:
         return None
-    *columns, attempts = row
-    return job_of(columns, [attempt_of(attempt) for attempt in json.loads(attempts)])
+    *columns, worker_id, claimed_us, started_us, ended = row
+    attempts = [attempt_of(attempt) for attempt in parse_json(ended)]
+    job = job_of(columns, attempts)
+    if worker_id is not None:
+        live = live_attempt_of(job.attempt_count, worker_id, claimed_us, started_us)
+        return dataclasses.replace(job, attempts=(*attempts, live))
+    return job
 
 
 def find_jobs(connection: apsw.Connection, keys: Sequence[JobKey]) -> list[Job | None]:
@@ -144,12 +157,16 @@ def find_jobs(connection: apsw.Connection, keys: Sequence[JobKey]) -> list[Job |
 def list_live(connection: apsw.Connection, worker_id: str) -> list[LiveAttempt]:
     """What a worker holds leases on."""
     rows = connection.execute(QUERIES["list_live"].text, (worker_id,))
-    return [
-        LiveAttempt(
-            fence_of(row[:4]), row[4], AttemptState(row[5]), State(row[6]), instant_or_none(row[7])
-        )
-        for row in rows
-    ]
+    return [_live_attempt(*row) for row in rows]
+
+
+def _live_attempt(
+    tenant: str, job_id: str, attempt: int, epoch: int, worker_id: str, state: int,
+    started_us: int | None,
+) -> LiveAttempt:
+    attempt_state = AttemptState.STARTING if started_us is None else AttemptState.RUNNING
+    fence = Fence(tenant, job_id, attempt, epoch)
+    return LiveAttempt(fence, worker_id, attempt_state, State(state), instant_or_none(started_us))
 
 
 def queue_position(connection: apsw.Connection, key: JobKey, limit: int) -> int | None:

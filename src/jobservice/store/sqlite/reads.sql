@@ -23,9 +23,12 @@ jobs
 attempt, state, worker_id, claimed_us, reason, message, started_us, ended_us, exit_code, signal,
     stdout_bytes, stderr_bytes, dropped_bytes, cpu_us, max_rss_bytes
 
+-- fragment: live_columns
+jobs.worker_id, jobs.claimed_us, jobs.attempt_started_us
+
 -- name: find_job
--- One job in full with its attempts, of one instant.
-SELECT {{job_columns}}, {{full_columns}}, (
+-- One job in full with its attempts, of one instant: the live one, and those that ended.
+SELECT {{job_columns}}, {{full_columns}}, {{live_columns}}, (
     SELECT json_group_array(json_array({{attempt_columns}}))
     FROM (
         SELECT * FROM attempts
@@ -42,25 +45,43 @@ FROM wanted CROSS JOIN {{job_tables}}
 WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
 
 -- name: list_basic
--- The jobs of one state; a list merges one ordered run of these for each state, see `lists.py`.
+-- Jobs out of the ones that `lists.py` walks over, in the order of the walk.
 SELECT {{job_columns}}
-FROM {{job_tables}}
-WHERE jobs.tenant = :tenant
+FROM walked CROSS JOIN {{job_tables}}
+WHERE jobs.tenant = :tenant AND jobs.job_id = walked.job_id
 
 -- name: list_full
 -- As `list_basic`, with variables and input.
 SELECT {{job_columns}}, {{full_columns}}
-FROM {{job_tables}}
-WHERE jobs.tenant = :tenant
+FROM walked CROSS JOIN {{job_tables}}
+WHERE jobs.tenant = :tenant AND jobs.job_id = walked.job_id
+
+-- name: walk_all
+-- All jobs.
+SELECT created_us AS instant_us, job_id FROM jobs
+WHERE tenant = :tenant
+
+-- name: walk_active
+-- Jobs that are not final.
+SELECT created_us AS instant_us, job_id FROM jobs
+WHERE tenant = :tenant AND ended_us IS NULL
+
+-- name: walk_live
+-- Jobs that have a lease: few, so they may be sorted.
+SELECT created_us AS instant_us, job_id FROM jobs INDEXED BY jobs_leased
+WHERE tenant = :tenant AND lease_until_us IS NOT NULL
+
+-- name: walk_ended
+-- Jobs of one final state; its number is put behind.
+SELECT ended_us AS instant_us, job_id FROM jobs
+WHERE tenant = :tenant AND ended_us IS NOT NULL AND state =
 
 -- name: list_live
 -- The attempts that a worker holds a lease on.
-SELECT attempts.tenant, attempts.job_id, attempts.attempt, attempts.epoch, attempts.worker_id,
-    attempts.state, jobs.state, attempts.started_us
-FROM attempts CROSS JOIN jobs
-WHERE attempts.worker_id = ? AND attempts.lease_until_us IS NOT NULL
-    AND jobs.tenant = attempts.tenant AND jobs.job_id = attempts.job_id
-ORDER BY attempts.tenant, attempts.job_id
+SELECT tenant, job_id, attempt_count, epoch, worker_id, state, attempt_started_us
+FROM jobs
+WHERE lease_until_us IS NOT NULL AND worker_id = ?
+ORDER BY tenant, job_id
 
 -- name: queue_position
 -- How many queued jobs of the tenant come before a queued one.

@@ -1,7 +1,6 @@
 """Submit: jobs come to be, once for each request id."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 
 from jobservice.clock import to_us
@@ -9,7 +8,7 @@ from jobservice.model.event import EventKind
 from jobservice.model.job import NewJob
 from jobservice.model.lifecycle import State
 from jobservice.store.port import Inserted, Insertion, RequestKey
-from jobservice.store.rows import Columns, dump_json, job_row, spec_row
+from jobservice.store.rows import Columns, dump_json, job_row, parse_json, spec_row
 from jobservice.store.sqlite.queries import QUERIES
 from jobservice.store.sqlite.transaction import EventRow, Transaction
 
@@ -58,7 +57,7 @@ def insert_jobs(tx: Transaction, calls: Sequence[InsertCall]) -> list[Inserted]:
 def _known_requests(tx: Transaction, calls: Sequence[InsertCall]) -> _Known:
     wanted = [(call.tenant, call.request.request_id) for call in calls if call.request]
     return {
-        (tenant, request_id): (bytes.fromhex(digest), tuple(json.loads(job_ids)))
+        (tenant, request_id): (bytes.fromhex(digest), tuple(parse_json(job_ids)))
         for tenant, request_id, digest, job_ids in tx.read(QUERIES["find_requests"], wanted)
     }
 
@@ -77,13 +76,15 @@ def _repeat(call: InsertCall, known: _Known) -> Inserted | None:
 
 
 def _write(tx: Transaction, calls: Sequence[InsertCall]) -> None:
-    tx.write(QUERIES["insert_jobs"], [row for call in calls for row in call.jobs])
+    created = EventKind.CREATED
+    tx.write(QUERIES["insert_jobs"], [
+        (*row[:6], tx.record(EventRow(None, row[0], row[1], 1, created, State.QUEUED, None, row[4])),
+         *row[6:])
+        for call in calls for row in call.jobs
+    ])
     tx.write(QUERIES["insert_specs"], [row for call in calls for row in call.specs])
     tx.write(QUERIES["insert_requests"], [
         (call.tenant, call.request.request_id, call.request.digest, dump_json(call.job_ids),
          call.created_us)
         for call in calls if call.request is not None
     ])
-    for call in calls:
-        for row in call.jobs:
-            tx.record(EventRow(row[0], row[1], 1, EventKind.CREATED, State.QUEUED, None, row[4]))

@@ -16,12 +16,12 @@ VALUES /*each*/ (:tenant, :request_id, :digest, :job_ids, :created_us) /*end*/
 -- name: insert_jobs  moves: -> QUEUED
 -- Put new jobs into the queue.
 INSERT INTO jobs (
-    tenant, job_id, claim_key, queued_us, created_us, updated_us,
+    tenant, job_id, claim_key, queued_us, created_us, updated_us, last_position,
     priority, timeout_us, stop_grace_us, retry, queue, name, labels,
     state, revision, attempt_count, epoch, edit_version
 )
 VALUES /*each*/ (
-    :tenant, :job_id, :claim_key, :queued_us, :created_us, :updated_us,
+    :tenant, :job_id, :claim_key, :queued_us, :created_us, :updated_us, :last_position,
     :priority, :timeout_us, :stop_grace_us, :retry, :queue, :name, :labels,
     {State.QUEUED}, 1, 0, 0, 1) /*end*/
 
@@ -36,9 +36,9 @@ VALUES /*each*/ (
 -- name: insert_events
 -- Tell changes.
 INSERT INTO events (
-    position, tenant, job_id, revision, kind, state, previous_state, at_us, attempt, reason,
-    message, exit_code, signal, start_us
+    position, previous_position, tenant, job_id, revision, kind, state, previous_state, at_us,
+    attempt, reason, message, exit_code, signal, start_us
 )
 VALUES /*each*/ (
-    :position, :tenant, :job_id, :revision, :kind, :state, :previous_state, :at_us, :attempt,
-    :reason, :message, :exit_code, :signal, :start_us) /*end*/
+    :position, :previous_position, :tenant, :job_id, :revision, :kind, :state, :previous_state,
+    :at_us, :attempt, :reason, :message, :exit_code, :signal, :start_us) /*end*/

@@ -1,6 +1,5 @@
 """One write transaction, as the verbs see it: statements over many rows, events, positions."""
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import apsw
 
 from jobservice.errors import Internal
 from jobservice.model.event import EventKind
+from jobservice.store.rows import parse_json
 from jobservice.store.sqlfile import Query
 
 ROWS_A_STATEMENT = 128
@@ -19,6 +19,8 @@ Row = Sequence[Any]
 class EventRow(NamedTuple):
     """Everything of an event but its position, in the order of `insert_events`."""
 
+    previous_position: int | None
+    """Of the event before it of the same job."""
     tenant: str
     job_id: str
     revision: int
@@ -47,10 +49,11 @@ class Transaction:
         self._insert_events = insert_events
         self._events: list[Row] = []
 
-    def record(self, event: EventRow) -> None:
-        """Tell a change; it gets the next position."""
+    def record(self, event: EventRow) -> int:
+        """Tell a change; returns its position, for the job's `last_position`."""
         self.position += 1
         self._events.append((self.position, *event))
+        return self.position
 
     def next_position(self) -> int:
         """The position of a change that is told by another table than `events`."""
@@ -82,12 +85,12 @@ class Transaction:
         for begin in range(0, len(rows), ROWS_A_STATEMENT):
             chunk = rows[begin:begin + ROWS_A_STATEMENT]
             values = [value for row in chunk for value in row]
-            found += json.loads(self.scalar(query.for_rows(len(chunk)), values))
+            found += parse_json(self.scalar(query.for_rows(len(chunk)), values))
         return found
 
     def read_all(self, query: Query, *values: object) -> list[list[Any]]:
         """Run a query that answers with one JSON array of its answers; returns these."""
-        found: list[list[Any]] = json.loads(self.scalar(query.text, values))
+        found: list[list[Any]] = parse_json(self.scalar(query.text, values))
         return found
 
     def scalar(self, sql: str, values: Sequence[Any]) -> Any:
