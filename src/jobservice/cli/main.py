@@ -37,6 +37,12 @@ COMMANDS = {
 """Each command with its module and its first sentence, so that listing them loads none of them."""
 
 
+def _keep_examples(command: click.Command) -> click.Command:
+    r"""Have click keep the lines of a paragraph that begins with `\b` in a docstring."""
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    return command
+
+
 class LazyGroup(click.Group):
     """Loads a command when it is used."""
 
@@ -49,12 +55,14 @@ class LazyGroup(click.Group):
         try:
             module = importlib.import_module(f"jobservice.cli.{COMMANDS[cmd_name][0]}")
         except ModuleNotFoundError as error:
+            if (error.name or "").startswith("jobservice"):
+                raise
             raise SetupError(
                 f"This command needs the service, which is not installed here ({error.name} is "
                 "missing): pip install 'jobservice[server]'."
             ) from error
         command: click.Command = getattr(module, f"{cmd_name}_command")
-        return command
+        return _keep_examples(command)
 
     def format_commands(
         self,
@@ -93,6 +101,9 @@ def cli(context: click.Context, address: str | None) -> None:
     there are zsh_source and fish_source too.
     """
     context.obj = address
+
+
+_keep_examples(cli)
 
 
 def main() -> NoReturn:

@@ -27,8 +27,8 @@ TRAILER = "grpc-status-details-bin"
 JOB_TYPE = "jobservice.v1.Job"
 RETRY_S = {"UNAVAILABLE": 1, "RESOURCE_EXHAUSTED": 5}
 """How long a client should wait before it tries again, in seconds."""
-MESSAGE_BYTES = 1024
-VIOLATIONS_BYTES = 3072
+MESSAGE_BYTES = 800
+VIOLATIONS_BYTES = 2560
 """Room for the message, which travels twice, and for violations: together well under 8 KiB."""
 OMITTED = "violations_omitted"
 FOREIGN = "grpc_code"

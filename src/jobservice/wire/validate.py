@@ -109,7 +109,7 @@ def _path(elements: Sequence[Any]) -> str:
     for element in elements:
         subscript = ""
         if element.subscript is not None:
-            subscript = f"[{json.dumps(_clipped(element.subscript.value))}]"
+            subscript = f"[{_shown_key(element.subscript.value)}]"
         parts.append(f"{element.field_name}{subscript}")
     return ".".join(parts)
 
@@ -131,7 +131,7 @@ def _shown(value: Any) -> str:
     """A value for a person, in a line of bounded length."""
     match value:
         case str():
-            return json.dumps(_clipped(value), ensure_ascii=False)
+            return _shown_key(value)
         case bytes():
             return f"{len(value):,} bytes"
         case Mapping() | Sequence():
@@ -142,10 +142,11 @@ def _shown(value: Any) -> str:
             return str(value)
 
 
-def _clipped(value: Any) -> Any:
+def _shown_key(value: int | str) -> str:
+    """An index, or text in quotes, cut where it is long."""
     if isinstance(value, str) and len(value) > _SHOWN_CHARACTERS:
-        return value[:_SHOWN_CHARACTERS] + "…"
-    return value
+        value = value[:_SHOWN_CHARACTERS] + "…"
+    return json.dumps(value, ensure_ascii=False)
 
 
 # --- what rules cannot say --------------------------------------------------------------------
@@ -193,7 +194,7 @@ def _check_job(job: job_pb2.Job, path: str) -> list[Violation]:
 
 def _reserved(path: str, name: str) -> Violation:
     return Violation(
-        f"{path}[{json.dumps(_clipped(name))}]",
+        f"{path}[{_shown_key(name)}]",
         f"a name must not begin with {RESERVED_ENV}: the service sets those",
         "RESERVED_NAME",
     )

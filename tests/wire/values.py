@@ -1,0 +1,151 @@
+"""Any jobs, attempts and events: what Hypothesis draws from."""
+
+import datetime as dt
+
+from hypothesis import strategies as st
+
+from jobservice.clock import from_us
+from jobservice.model.event import Event, EventKind
+from jobservice.model.ids import job_id
+from jobservice.model.job import Attempt, AttemptState, Job, Progress
+from jobservice.model.lifecycle import Reason, State
+from jobservice.model.spec import Command, JobSpec, RetryPolicy
+
+texts = st.text(max_size=20)
+instants = st.integers(0, 253_402_300_799_999_999).map(from_us)
+counts = st.integers(0, 2**31 - 1)
+sizes = st.integers(0, 2**63 - 1)
+percents = st.floats(0, 100, allow_nan=False)
+
+
+def lengths(longest_s: int) -> st.SearchStrategy[dt.timedelta]:
+    """Lengths of time above zero."""
+    return st.timedeltas(dt.timedelta(microseconds=1), dt.timedelta(seconds=longest_s))
+
+
+commands = st.builds(
+    Command,
+    argv=st.lists(texts, min_size=1, max_size=4).map(tuple),
+    env=st.dictionaries(texts, texts, max_size=3),
+    stdin=st.binary(max_size=20),
+    work_dir=texts,
+)
+policies = st.builds(
+    RetryPolicy,
+    max_attempts=st.integers(1, 1000),
+    initial_backoff=lengths(86_400),
+    multiplier=st.floats(1, 100),
+    max_backoff=lengths(86_400),
+    max_lost=st.integers(1, 100),
+)
+specs = st.builds(
+    JobSpec,
+    command=commands,
+    name=texts,
+    labels=st.dictionaries(texts, texts, max_size=3),
+    queue=texts.filter(bool),
+    priority=st.integers(-100, 100),
+    cluster=texts.filter(bool),
+    timeout=st.none() | lengths(31_536_000),
+    retry=policies | st.just(RetryPolicy()),
+    stop_grace=lengths(3600),
+    output_limit_bytes=st.integers(1, 1 << 40),
+)
+attempts = st.builds(
+    Attempt,
+    attempt=counts,
+    state=st.sampled_from(AttemptState),
+    worker_id=texts,
+    claimed_at=instants,
+    reason=st.sampled_from(Reason),
+    message=texts,
+    started_at=st.none() | instants,
+    ended_at=instants,
+    exit_code=st.none() | st.integers(0, 255),
+    signal=st.none() | st.integers(1, 64),
+    stdout_bytes=sizes,
+    stderr_bytes=sizes,
+    dropped_bytes=sizes,
+    cpu_s=st.integers(0, 10**12).map(lambda microseconds: microseconds / 1e6),
+    max_rss_bytes=sizes,
+)
+ids = st.builds(job_id, st.integers(0, 2**48 - 1), st.integers(0, 2**74 - 1))
+
+
+@st.composite
+def jobs(draw: st.DrawFn) -> Job:
+    """A job as a client may read it; without an attempt, it has nothing that comes from one."""
+    updated_at = draw(instants)
+    tried: dict[str, object] = {}
+    if draw(st.booleans()):
+        tried = draw(
+            st.fixed_dictionaries(
+                {
+                    "attempt_count": st.integers(1, 2**31 - 1),
+                    "failure_count": counts,
+                    "lost_count": counts,
+                    "exit_code": st.none() | st.integers(0, 255),
+                    "signal": st.none() | st.integers(1, 64),
+                    "started_at": st.none() | instants,
+                    "progress": st.none()
+                    | st.builds(
+                        Progress,
+                        percent=percents,
+                        step=texts,
+                        estimated_completion=st.none() | instants,
+                        reported_at=st.just(updated_at),
+                    ),
+                    "attempts": st.lists(attempts, max_size=2).map(tuple),
+                }
+            )
+        )
+    return draw(
+        st.builds(
+            Job,
+            tenant=texts,
+            job_id=ids,
+            spec=specs,
+            state=st.sampled_from(State),
+            created_at=instants,
+            updated_at=st.just(updated_at),
+            edit_version=counts,
+            revision=sizes,
+            reason=st.sampled_from(Reason),
+            message=texts,
+            start_at=st.none() | instants,
+            ended_at=st.none() | instants,
+            **{name: st.just(value) for name, value in tried.items()},
+        )
+    )
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    """An event as a client may read it."""
+    at = draw(instants)
+    progress = st.builds(
+        Progress,
+        percent=percents,
+        step=texts,
+        estimated_completion=st.none() | instants,
+        reported_at=st.just(at),
+    )
+    return draw(
+        st.builds(
+            Event,
+            tenant=st.just(""),
+            job_id=ids,
+            revision=sizes,
+            kind=st.sampled_from(EventKind),
+            state=st.sampled_from(State),
+            at=st.just(at),
+            previous_state=st.none() | st.sampled_from(State),
+            reason=st.sampled_from(Reason),
+            message=texts,
+            attempt=counts,
+            exit_code=st.none() | st.integers(0, 255),
+            signal=st.none() | st.integers(1, 64),
+            start_at=st.none() | instants,
+            progress=st.none() | progress,
+        )
+    )
