@@ -38,11 +38,12 @@ reads data first, then the gap slots, and discards what of its data lies in a ga
 the zeros of a hole for bytes of the job.
 
 THE LIMIT `output_limit_bytes` is of the attempt, both streams together. When more is held, the oldest
-part of the tail of the stream with the longest tail is dropped. The head of a stream is fixed when it
-first loses bytes, at half of what it may then keep: so a lone stream keeps half of the limit from its
-beginning and half from its end, two equally busy ones a quarter each, and a quiet stderr beside a
-flooding stdout keeps all. While the attempt runs it may hold more by one step (a sixteenth of the
-limit, within 64 KiB and 16 MiB) and one splice per stream; at its end the limit holds exactly.
+part of the longer tail is dropped, or of both when they are equally long. The head of a stream is
+fixed when it first loses bytes, at half of what it may then keep: so a lone stream keeps half of the
+limit from its beginning and half from its end, of two equally busy ones each keeps a quarter and a
+quarter, and a quiet stderr beside a flooding stdout keeps all. While the attempt runs
+it may hold more by one step (a sixteenth of the limit, within 64 KiB and 16 MiB) and one splice per
+stream; at its end the limit holds exactly.
 
 A job is never blocked or ended by its output: what cannot be written is read and dropped, and counted.
 
@@ -54,7 +55,7 @@ import errno
 import os
 import struct
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import limits
 from .system import punch_hole
@@ -67,6 +68,9 @@ GAP_SLOTS = 4
 
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_STREAM_STATE = (
+    "pipe", "file", "total", "gap_start", "gap_end", "failed_at", "failure", "last_ns",
+)
 _SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -237,19 +241,24 @@ class Stream:
         self.failure = error.strerror or str(error)
         self._index.set_gap(self.number + 1, self.number, offset, OPEN)
 
-    def tail(self) -> int:
-        """Bytes that may be dropped for the limit."""
-        return self.held - (self.gap_start if self.gap_end else self.held // 2)
+    def kept_at(self, level: int) -> int:
+        """Bytes that it keeps where no tail may be longer than `level`."""
+        if self.gap_end:
+            return self.gap_start + min(self.held - self.gap_start, level)
+        return min(self.held, 2 * level)
 
-    def drop(self, amount: int) -> None:
-        """Drop the oldest `amount` bytes of the tail: first say so in the index, then punch them."""
+    def keep(self, amount: int) -> None:
+        """Drop the oldest of the tail until `amount` bytes are held: say so first, then punch."""
+        excess = self.held - amount
+        if excess <= 0:
+            return
         if not self.gap_end:
-            self.gap_start = self.gap_end = max(0, self.held - amount) // 2
-        begin, self.gap_end = self.gap_end, self.gap_end + amount
+            self.gap_start = self.gap_end = amount // 2
+        begin, self.gap_end = self.gap_end, self.gap_end + excess
         length = self.gap_end - self.gap_start
         self._index.set_gap(self.number - 1, self.number, self.gap_start, length)
         try:
-            punch_hole(self.file, begin, amount)
+            punch_hole(self.file, begin, excess)
         except OSError as error:
             self._keep_head_only(begin, error)
 
@@ -265,6 +274,14 @@ class Stream:
         if self.pipe >= 0:
             os.close(self.pipe)
             self.pipe = -1
+
+    def handover(self) -> dict[str, Any]:
+        """What a re-executed runner needs to go on."""
+        return {name: getattr(self, name) for name in _STREAM_STATE}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        for name in _STREAM_STATE:
+            setattr(self, name, state[name])
 
     def finish(self) -> None:
         """Close all; make the size of the file what was written, and close an open gap."""
@@ -310,17 +327,21 @@ class Output:
         return self.stdout.pipe >= 0 or self.stderr.pipe >= 0
 
     def _trim(self, slack: int) -> None:
-        excess = self.stdout.held + self.stderr.held - self.limit
-        if excess <= slack:
-            return
-        while excess > 0:
-            stream = max(self.stdout, self.stderr, key=Stream.tail)
-            before = stream.held
-            amount = min(excess, stream.tail())
-            if amount <= 0 or stream.file < 0:
-                return
-            stream.drop(amount)
-            excess -= max(1, before - stream.held)
+        if self.stdout.held + self.stderr.held - self.limit > slack:
+            level = self._tail_level()
+            self.stdout.keep(self.stdout.kept_at(level))
+            self.stderr.keep(self.stderr.kept_at(level))
+
+    def _tail_level(self) -> int:
+        """The longest tail that both streams may have within the limit, by bisection."""
+        low, high = 0, self.limit
+        while low < high:
+            level = (low + high + 1) // 2
+            if self.stdout.kept_at(level) + self.stderr.kept_at(level) <= self.limit:
+                low = level
+            else:
+                high = level - 1
+        return low
 
     def finish(self) -> None:
         """Close all; from here on the limit holds exactly."""
@@ -332,6 +353,22 @@ class Output:
     def dropped(self) -> int:
         """Bytes of both streams that are not kept."""
         return self.stdout.dropped + self.stderr.dropped
+
+    def handover(self) -> dict[str, Any]:
+        """What a re-executed runner needs; `resume` takes it."""
+        return {
+            "limit": self.limit, "index": self.index.handover(),
+            "streams": [self.stdout.handover(), self.stderr.handover()],
+        }
+
+    @classmethod
+    def resume(cls, directory_fd: int, state: dict[str, Any]) -> "Output":
+        """The output that `handover` described."""
+        output = cls(directory_fd, (-1, -1), state["limit"])
+        output.index.resume(state["index"])
+        output.stdout.resume(state["streams"][0])
+        output.stderr.resume(state["streams"][1])
+        return output
 
     def complaint(self) -> str:
         """What a person should know about bytes that the disk refused; mostly empty."""
