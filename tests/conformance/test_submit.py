@@ -39,7 +39,8 @@ async def test_a_new_job_is_queued_as_it_was_asked_for(store: Store) -> None:
     assert (found.state, found.revision, found.edit_version) == (State.QUEUED, 1, 1)
     assert found.created_at == found.updated_at == NOW
     assert found.attempts == ()
-    assert found.started_at is found.ended_at is found.start_at is found.progress is None
+    unset = (found.started_at, found.ended_at, found.start_at, found.progress)
+    assert unset == (None, None, None, None)
 
 
 async def test_what_is_unset_stays_unset(store: Store) -> None:

@@ -84,7 +84,7 @@ async def start(store: Store, *fences: Fence, started_at: dt.datetime = NOW) -> 
     return await store.start_attempts([AttemptStart(fence, started_at) for fence in fences])
 
 
-def end(fence: Fence, exit_code: int = 0, **outcome: Any) -> AttemptEnd:
+def end(fence: Fence, exit_code: int | None = 0, **outcome: Any) -> AttemptEnd:
     outcome.setdefault("ended_at", at(10))
     outcome.setdefault("cause", Cause.EXIT)
     if outcome["cause"] is Cause.EXIT:
