@@ -1,0 +1,135 @@
+"""What must hold of a store at every instant, checked through the port alone.
+
+To be called while nothing writes, after each step of a randomised test: the checks read the store
+several times and compare what they read.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+from jobservice.model.event import Event, EventKind
+from jobservice.model.job import AttemptState, Job
+from jobservice.model.lifecycle import FINAL, LIVE, TRANSITIONS, State, Trigger
+from jobservice.store.port import JobKey, JobQuery, Order, Store
+
+PAGE = 1_000
+LIVE_ATTEMPTS = frozenset({AttemptState.STARTING, AttemptState.RUNNING})
+
+_KINDS = {
+    EventKind.DUE: {Trigger.DUE},
+    EventKind.CLAIMED: {Trigger.CLAIM},
+    EventKind.UNCLAIMED: {Trigger.UNCLAIM},
+    EventKind.RETRYING: {Trigger.RETRY_LATER},
+    EventKind.LOST: {Trigger.LOSE},
+    EventKind.STOPPING: {Trigger.STOP},
+    EventKind.SUCCEEDED: {Trigger.SUCCEED},
+    EventKind.FAILED: {Trigger.FAIL},
+    EventKind.CANCELLED: {Trigger.CANCEL},
+    EventKind.RETRIED: {Trigger.REVIVE},
+}
+"""What each kind of event that changes a state may stand for."""
+_STILL = {EventKind.STARTED, EventKind.UPDATED}
+"""Kinds that leave the state as it is."""
+_OUTSIDE = {EventKind.PROGRESS, EventKind.DELETED}
+"""Kinds that use no revision."""
+
+
+async def check_invariants(
+    store: Store, *, beginning: str, tenants: Sequence[str] = ("default",)
+) -> None:
+    """Fail where a promise is broken.
+
+    Args:
+        store: While nothing writes to it.
+        beginning: The `head_position` of the store when it was empty; nothing was forgotten since.
+        tenants: All that have jobs.
+
+    Raises:
+        AssertionError: naming the job and what is wrong with it.
+    """
+    jobs = {(job.tenant, job.job_id): job for job in await _all_jobs(store, tenants)}
+    events = await _all_events(store, beginning)
+    told = {(event.tenant, event.job_id) for event in events}
+    deleted = {
+        (event.tenant, event.job_id) for event in events if event.kind is EventKind.DELETED
+    }
+    assert jobs.keys() == told - deleted, "a job without events, or events without a job"
+    for (tenant, job_id), listed in jobs.items():
+        job = await store.find_job(JobKey(tenant, job_id))
+        assert job is not None, f"{job_id} is in a list and cannot be found"
+        assert job.state is listed.state, f"{job_id} is {listed.state!r} in a list and {job.state!r}"
+        check_job(job, [event for event in events if event.job_id == job_id])
+
+
+def check_job(job: Job, events: Sequence[Event]) -> None:
+    """Fail where a job does not agree with itself or with its events.
+
+    Raises:
+        AssertionError: naming the job and what is wrong with it.
+    """
+    _check_history(job, [event for event in events if event.kind not in _OUTSIDE])
+    _check_attempts(job)
+    final = job.state in FINAL
+    assert (job.ended_at is not None) == final, f"{job.job_id} is {job.state!r}: {job.ended_at=}"
+    scheduled = job.state is State.SCHEDULED
+    assert (job.start_at is not None) == scheduled, f"{job.job_id} is {job.state!r}: {job.start_at=}"
+
+
+def _check_history(job: Job, events: Sequence[Event]) -> None:
+    """The events replay to the state, without a gap, along moves of the table."""
+    revisions = [event.revision for event in events]
+    assert revisions == list(range(1, len(events) + 1)), f"{job.job_id} has a gap: {revisions}"
+    first, last = events[0], events[-1]
+    assert (first.kind, first.previous_state) == (EventKind.CREATED, None), f"{first}"
+    for before, after in itertools.pairwise(events):
+        assert after.previous_state is before.state, f"{before} is not followed by {after}"
+        _check_move(after)
+    assert (last.state, last.revision) == (job.state, job.revision), f"{last} is not {job}"
+
+
+def _check_move(event: Event) -> None:
+    assert event.previous_state is not None, f"{event}"
+    if event.kind in _STILL:
+        assert event.state is event.previous_state, f"{event} moves"
+        return
+    moves = [TRANSITIONS.get((event.previous_state, each)) for each in _KINDS[event.kind]]
+    assert event.state in moves, f"{event} is no move of the table"
+
+
+def _check_attempts(job: Job) -> None:
+    """They are numbered through, and exactly a live job has exactly one that lives: the newest."""
+    numbers = [attempt.attempt for attempt in job.attempts]
+    assert numbers == list(range(1, job.attempt_count + 1)), f"{job.job_id} has attempts {numbers}"
+    live = [attempt for attempt in job.attempts if attempt.state in LIVE_ATTEMPTS]
+    newest = list(job.attempts[-1:]) if job.state in LIVE else []
+    assert live == newest, f"{job.job_id} is {job.state!r} with the live attempts {live}"
+    for attempt in job.attempts:
+        ended = attempt.state not in LIVE_ATTEMPTS
+        assert (attempt.ended_at is not None) == ended, f"{job.job_id}: {attempt}"
+
+
+async def _all_jobs(store: Store, tenants: Iterable[str]) -> list[Job]:
+    jobs: list[Job] = []
+    for tenant in tenants:
+        query, cursor = JobQuery(tenant, Order.CREATED_ASC, frozenset(State)), None
+        while True:
+            page = await store.list_jobs(query, limit=PAGE, cursor=cursor)
+            jobs += page.jobs
+            cursor = page.cursor
+            if cursor is None:
+                break
+    return jobs
+
+
+async def _all_events(store: Store, beginning: str) -> list[Event]:
+    changes = []
+    position = beginning
+    while True:
+        page = await store.list_changes(position, limit=PAGE)
+        if not page.changes:
+            break
+        changes += page.changes
+        position = page.position
+    positions = [change.position for change in changes]
+    assert len(set(positions)) == len(positions), "a position was given twice"
+    return [change.event for change in changes]
