@@ -126,6 +126,7 @@ class Service:
     def run(self) -> None:
         """Serve until it is time to leave, or to be replaced."""
         self.attempts.reap()
+        self._consider_leaving()  # nobody may ever come
         while not self._done and self.upgrade_command is None:
             self.reactor.turn(busy=self.attempts.is_waiting())
             self.attempts.launch_some()
