@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from jobservice.engine.parts import Parts
 from jobservice.errors import AlreadyExists, Unavailable
-from jobservice.model.ids import job_id
+from jobservice.model.ids import RANDOM_BITS, job_id
 from jobservice.model.job import Job, NewJob
 from jobservice.model.lifecycle import State
 from jobservice.model.spec import JobSpec
@@ -29,13 +29,18 @@ async def submit(
 ) -> list[Job]:
     """Store new jobs, all or none, and return them in order; durable on return.
 
+    The ids of a batch count up, so that its jobs stand and start in the order of the request.
+
     Raises:
         AlreadyExists: the request_id was used with another body, or for jobs deleted since.
     """
     now = parts.clock.now()
     unix_ms = int(now.timestamp() * 1000)
-    draw = parts.random.getrandbits
-    new_jobs = [NewJob(tenant, job_id(unix_ms, draw(74)), spec, now) for spec in specs]
+    first = parts.random.getrandbits(RANDOM_BITS - 1)
+    new_jobs = [
+        NewJob(tenant, job_id(unix_ms, first + index), spec, now)
+        for index, spec in enumerate(specs)
+    ]
     inserted = await parts.store.insert_jobs(new_jobs, request=request)
     if inserted.insertion is Insertion.CREATED:
         parts.signals.work.ring()

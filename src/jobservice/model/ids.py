@@ -11,12 +11,12 @@ JobId = NewType("JobId", str)
 _ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 ID_LENGTH = 27
-_RANDOM_BITS = 74
+RANDOM_BITS = 74
 
 
 def job_id(unix_ms: int, randomness: int) -> JobId:
     """The id of a job made at `unix_ms`, told apart by the low 74 bits of `randomness`."""
-    low = randomness & ((1 << _RANDOM_BITS) - 1)
+    low = randomness & ((1 << RANDOM_BITS) - 1)
     rand_a, rand_b = low >> 62, low & ((1 << 62) - 1)
     value = (unix_ms & 0xFFFF_FFFF_FFFF) << 80 | 7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b
     pairs = _PAIRS
