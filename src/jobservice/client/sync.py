@@ -438,7 +438,11 @@ class Client:
 
     def _translated(self, error: grpc.RpcError) -> JobServiceError:
         found = from_rpc_error(error)
-        if isinstance(found, Unavailable) and is_foreign(found):
+        if not is_foreign(found):
+            return found
+        if error.code() is grpc.StatusCode.CANCELLED:  # not by us: we do not read on then
+            return Unavailable("The service broke off the call.", **found.metadata)
+        if isinstance(found, Unavailable):
             why = (error.details() or "").rpartition(": ")[2]  # the rest repeats the address
             text = f"The service at {self.address} cannot be reached: {why}."
             return Unavailable(text, **found.metadata, address=self.address)
