@@ -14,7 +14,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Unpack
 
@@ -30,6 +30,8 @@ LIBRARY = sysconfig.get_path("stdlib")
 LONGEST_WAIT_S = 120.0
 MADE = {"archive": "library.tar.gz", "index": "library.sqlite", "words": "words.txt"}
 """The file in `results/` that a job makes, by the name of the job."""
+UNTOLD = {EventKind.CLAIMED, EventKind.DUE}
+"""Events that a viewer need not see: a started one follows at once."""
 
 
 class Demo:
@@ -57,7 +59,7 @@ class Demo:
         self.jobs[name] = job
         self._screen.about(name, f"submitted as {job.job_id}")
         for follow in (self._follow_states, self._follow_output):
-            thread = threading.Thread(target=follow, args=(name, job), daemon=True)
+            thread = threading.Thread(target=quietly, args=(follow, name, job), daemon=True)
             thread.start()
             self._followers.append(thread)
 
@@ -75,7 +77,7 @@ class Demo:
     def _follow_states(self, name: str, job: Job) -> None:
         shown = 0.0
         for update in self._client.watch([job]):
-            if not isinstance(update, Event):
+            if not isinstance(update, Event) or update.kind in UNTOLD:
                 continue
             if update.kind is not EventKind.PROGRESS:
                 self._screen.about(name, describe(update))
@@ -96,6 +98,12 @@ class Demo:
         self.endless_pids.append(int(line.split()[-1]))
         if len(self.endless_pids) == 3:
             self.endless_runs.set()
+
+
+def quietly(follow: Callable[[str, Job], None], name: str, job: Job) -> None:
+    """Follow a job until its end, or until the demo is over before it."""
+    with contextlib.suppress(JobServiceError):
+        follow(name, job)
 
 
 def describe(event: Event) -> str:

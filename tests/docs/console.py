@@ -1,9 +1,10 @@
 """Reads the `console` blocks of a document and runs them as a reader would.
 
-A line that begins with `$ ` is a command; the lines below it, up to the next one, are what it
-prints. In them `…` stands for anything, and ids, times and the size of blanks are not compared. All
-commands of a document run in one shell, one after the other. A command that begins with
-`jobservice serve` is the reader's other terminal: it goes on until the document is over.
+A line that begins with `$ ` is a command, up to `END` if it feeds itself until there; the lines
+below it, up to the next one, are what it prints. In them `…` stands for anything, and ids, times and
+the size of blanks are not compared. All commands of a document run in one shell, one after the
+other. A command that begins with `jobservice serve` is the reader's other terminal: it goes on until
+the document is over.
 """
 
 import dataclasses
@@ -38,25 +39,17 @@ def steps_of(document: Path) -> list[Step]:
             continue
         for part in re.split(r"^\$ ", block["body"], flags=re.MULTILINE)[1:]:
             lines = part.splitlines()
-            end = 1
-            while lines[end - 1].endswith("\\"):
-                end += 1
+            end = lines.index("END") + 1 if "<<'END'" in lines[0] else 1
             steps.append(Step("\n".join(lines[:end]), "\n".join(lines[end:])))
     return steps
 
 
 def script_of(steps: list[Step]) -> str:
-    """A shell script that runs the steps and marks where each begins and how it ended."""
+    """A shell script that runs the steps, marks where each ends, and leaves `$?` to the next."""
     lines = []
     for step in steps:
-        lines += [f"printf '{MARK}'", step.command, f"printf '{MARK}%s' $?"]
+        lines += [step.command, f"code=$?; printf '{MARK}'; (exit $code)"]
     return "\n".join(lines)
-
-
-def read_transcript(transcript: str) -> list[tuple[str, int]]:
-    """What each step printed, and its exit code."""
-    fields = transcript.split(MARK)[1:]
-    return [(fields[i], int(fields[i + 1])) for i in range(0, len(fields), 2)]
 
 
 def pattern_of(expected: str) -> re.Pattern[str]:
@@ -64,5 +57,5 @@ def pattern_of(expected: str) -> re.Pattern[str]:
     text = re.escape(" ".join(expected.split()))
     text = re.sub(r"\bj[0-9a-v]{26}\b", "j[0-9a-v]{26}", text)
     text = re.sub(r"\d{4}\\-\d\d\\-\d\dT[\d:.]+Z", r"\\S+Z", text)
-    text = text.replace("\\ ", r"\s+").replace("…", r".*?")
+    text = re.sub(r"(\\ )?…(\\ )?", lambda _: ".*?", text).replace("\\ ", r"\s+")
     return re.compile(rf"\s*{text}\s*", re.DOTALL)
