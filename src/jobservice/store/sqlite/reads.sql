@@ -79,7 +79,7 @@ WHERE tenant = :tenant AND ended_us IS NOT NULL AND state =
 -- name: list_live
 -- The attempts that a worker holds a lease on.
 SELECT tenant, job_id, attempt_count, epoch, worker_id, state, attempt_started_us
-FROM jobs
+FROM jobs INDEXED BY jobs_leased
 WHERE lease_until_us IS NOT NULL AND worker_id = ?
 ORDER BY tenant, job_id
 
@@ -87,7 +87,7 @@ ORDER BY tenant, job_id
 -- How many queued jobs of the tenant come before a queued one.
 SELECT (
     SELECT count(*) FROM (
-        SELECT 1 FROM jobs AS earlier
+        SELECT 1 FROM jobs AS earlier INDEXED BY jobs_queued
         WHERE earlier.state = {State.QUEUED} AND earlier.tenant = this.tenant
             AND (earlier.claim_key, earlier.job_id) < (this.claim_key, this.job_id)
         LIMIT ?))

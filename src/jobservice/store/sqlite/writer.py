@@ -87,6 +87,9 @@ class _Call(Generic[Item, Answer]):
 _Calls = list[_Call[Any, Any]]
 
 
+GATHER_S = 0.002
+
+
 class Writer:
     """Runs verbs in the writer thread. All methods belong to the event loop that made it.
 
@@ -112,6 +115,8 @@ class Writer:
         self._watch: asyncio.TimerHandle | None = None
         self._taking = threading.Lock()
         self._closing = False
+        self._crowded = False
+        self._gather = threading.Event()
         self._wal_pages = 0
         self._log = logger("store")
         self._connection = self._connect()
@@ -210,6 +215,8 @@ class Writer:
     def _take(self) -> tuple[_Calls, bool]:
         """The calls that wait, at least one, and whether more may come."""
         waiting = [self._queue.get()]
+        if self._crowded:
+            self._gather.wait(GATHER_S)
         more = min(self._queue.qsize(), LARGEST_BATCH - 1)
         waiting += [self._queue.get() for _ in range(more)]
         batch: _Calls = []
@@ -218,6 +225,7 @@ class Writer:
                 if call is not None and not call.taken and not call.future.cancelled():
                     call.taken = True
                     batch.append(call)
+        self._crowded = len(batch) > 1
         return batch, None not in waiting
 
     def _commit(self, batch: _Calls) -> bool:

@@ -68,9 +68,10 @@ CREATE INDEX jobs_queued ON jobs (claim_key, job_id) WHERE state = 4;
 CREATE INDEX jobs_scheduled ON jobs (start_us) WHERE state = 2;
 -- expire_leases; list_live and lists of what runs read all of it, which is as much as runs now.
 CREATE INDEX jobs_leased ON jobs (lease_until_us, worker_id) WHERE lease_until_us IS NOT NULL;
--- Lists in the order of creation: of all jobs, of those that are not final.
+-- Lists in the order of creation: of all jobs, of those that are not final (`ended_us` is in it only so
+-- that a walk need not look at the rows).
 CREATE INDEX jobs_created ON jobs (tenant, created_us, job_id);
-CREATE INDEX jobs_active ON jobs (tenant, created_us, job_id) WHERE ended_us IS NULL;
+CREATE INDEX jobs_active ON jobs (tenant, created_us, job_id, ended_us) WHERE ended_us IS NULL;
 -- The history, newest end first: one ordered run per state, merged.
 CREATE INDEX jobs_ended ON jobs (tenant, state, ended_us, job_id) WHERE ended_us IS NOT NULL;
 -- list_deletable.

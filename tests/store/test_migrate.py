@@ -1,0 +1,136 @@
+"""Migrations: applied once, in order, and never against a schema that is not theirs."""
+
+import dataclasses
+from pathlib import Path
+
+import apsw
+import pytest
+
+from jobservice.errors import SetupError
+from jobservice.store.migrate import (
+    SQLITE_MIGRATIONS,
+    current,
+    migrations,
+    upgrade,
+    upgrade_connection,
+)
+from jobservice.store.sqlite.connect import check_version, open_writer
+from jobservice.store.sqlite.store import SqliteStore
+
+KNOWN = len(migrations())
+
+
+def tables(path: Path) -> set[str]:
+    connection = apsw.Connection(str(path))
+    found = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    connection.close()
+    return found
+
+
+def folder_with(tmp_path: Path, **files: str) -> Path:
+    folder = tmp_path / "migrations"
+    folder.mkdir(exist_ok=True)
+    for name, sql in files.items():
+        (folder / f"{name.removeprefix('m')}.sql").write_text(sql)
+    return folder
+
+
+def test_a_new_file_is_brought_up_to_date_once(path: Path) -> None:
+    assert current(path) == 0
+    assert not path.exists()
+    assert [each.version for each in upgrade(path)] == list(range(1, KNOWN + 1))
+    assert current(path) == KNOWN
+    assert upgrade(path) == []
+    assert {"jobs", "attempts", "events"} <= tables(path)
+
+
+def test_a_newer_schema_is_refused_naming_both_versions(path: Path) -> None:
+    upgrade(path)
+    connection = apsw.Connection(str(path))
+    connection.execute("INSERT INTO schema_migrations VALUES (?, 'later', 'x')", (KNOWN + 41,))
+    connection.close()
+    with pytest.raises(SetupError, match=rf"version {KNOWN + 41}.* up to {KNOWN}\.") as refused:
+        upgrade(path)
+    assert str(path) in refused.value.message
+
+
+async def test_a_store_does_not_open_a_newer_schema(path: Path) -> None:
+    upgrade(path)
+    connection = apsw.Connection(str(path))
+    connection.execute("INSERT INTO schema_migrations VALUES (?, 'later', 'x')", (KNOWN + 1,))
+    connection.close()
+    with pytest.raises(SetupError):
+        await SqliteStore.open(path)
+
+
+def test_a_changed_file_is_refused(path: Path, tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, m0001_a="CREATE TABLE a (x INTEGER)")
+    upgrade(path, folder)
+    folder_with(tmp_path, m0001_a="CREATE TABLE a (x INTEGER, y INTEGER)")
+    with pytest.raises(SetupError, match=r"0001 \(a\).*checksum"):
+        upgrade(path, folder)
+
+
+def test_later_files_are_applied_to_an_older_schema(path: Path, tmp_path: Path) -> None:
+    upgrade(path, folder_with(tmp_path, m0001_a="CREATE TABLE a (x INTEGER)"))
+    folder = folder_with(tmp_path, m0002_b="CREATE TABLE b (x INTEGER)")
+    assert [each.name for each in upgrade(path, folder)] == ["b"]
+    assert current(path) == 2
+
+
+def test_a_migration_that_fails_is_undone_whole(path: Path, tmp_path: Path) -> None:
+    folder = folder_with(
+        tmp_path, m0001_a="CREATE TABLE a (x INTEGER)",
+        m0002_b="CREATE TABLE b (x INTEGER); INSERT INTO nowhere VALUES (1)",
+    )
+    with pytest.raises(SetupError, match=r"0002 \(b\).*nowhere"):
+        upgrade(path, folder)
+    assert current(path) == 1
+    assert "b" not in tables(path)
+    folder_with(tmp_path, m0002_b="CREATE TABLE b (x INTEGER)")
+    assert len(upgrade(path, folder)) == 1
+
+
+def test_one_that_another_process_applied_meanwhile_is_passed_over(path: Path) -> None:
+    known = migrations()
+    slow = open_writer(path)
+    upgrade(path)
+    fresh = [dataclasses.replace(each) for each in known]
+    assert upgrade_connection(slow, path, fresh) == []
+    slow.close()
+
+
+@pytest.mark.parametrize("name", ["m0002_a", "m1_a", "m0001-a", "m0001_a b"])
+def test_files_are_numbered_through(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SetupError):
+        migrations(folder_with(tmp_path, **{name: "SELECT 1"}))
+
+
+def test_the_files_of_the_store_are_in_the_package() -> None:
+    assert SQLITE_MIGRATIONS.is_dir()
+    assert KNOWN >= 1
+
+
+@pytest.mark.parametrize(
+    ("version", "refused"),
+    [("3.40.1", True), ("3.51.2", True), ("3.51.3", False), ("3.54.1", False), ("4.0", False)],
+)
+def test_a_library_that_loses_commits_is_refused(version: str, refused: bool) -> None:
+    if refused:
+        with pytest.raises(SetupError, match=version):
+            check_version(version)
+    else:
+        check_version(version)
+
+
+@pytest.mark.parametrize("what", ["text", "folder", "missing folder"])
+def test_what_is_no_database_is_refused(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "thing"
+    if what == "text":
+        path.write_text("this is no database, and it is long enough to be seen as none" * 10)
+    elif what == "folder":
+        path.mkdir()
+    else:
+        path = tmp_path / "nowhere" / "thing"
+    with pytest.raises(SetupError, match="thing"):
+        upgrade(path)
