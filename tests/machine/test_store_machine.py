@@ -9,7 +9,14 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    rule,
+)
 
 from jobservice.model.attempt import Cause, Fence
 from jobservice.model.job import Job, Progress
@@ -119,7 +126,9 @@ class StoreMachine(RuleBasedStateMachine):
         target=jobs, count=st.integers(1, 3), priority=st.sampled_from([-50, 0, 50]),
         request=st.sampled_from([None, "r1", "r2"]), body=st.binary(max_size=1),
     )
-    def insert(self, count: int, priority: int, request: str | None, body: bytes) -> object:
+    def insert(
+        self, count: int, priority: int, request: str | None, body: bytes
+    ) -> MultipleResults[str]:
         new = [
             new_job(created_at=self.now, priority=priority, retry=POLICY) for _ in range(count)
         ]
@@ -138,7 +147,7 @@ class StoreMachine(RuleBasedStateMachine):
         return multiple(*ids)
 
     @rule(target=fences, limit=st.integers(0, 3), worker_id=st.sampled_from(["w1", "w2"]))
-    def claim(self, limit: int, worker_id: str) -> object:
+    def claim(self, limit: int, worker_id: str) -> MultipleResults[Fence]:
         queue = sorted(
             (each for each in self.model.values() if each.state is State.QUEUED),
             key=lambda each: each.place,
@@ -229,7 +238,7 @@ class StoreMachine(RuleBasedStateMachine):
                 job.state, job.queued_at, job.start_at = State.QUEUED, start_at, None
 
     @rule(job_id=jobs, delete=st.booleans(), edits=st.sampled_from([None, 1, 2]))
-    def stop(self, job_id: str, delete: bool, edits: int | None) -> None:  # noqa: FBT001
+    def stop(self, job_id: str, delete: bool, edits: int | None) -> None:
         request = StopRequest(TENANT, job_id, delete, edits)
         [answer] = self.runner.run(self.store.request_stop([request], now=self.now))
         job = self.model.get(job_id)

@@ -7,7 +7,7 @@ several times and compare what they read.
 import itertools
 from collections.abc import Iterable, Sequence
 
-from jobservice.model.event import Event, EventKind
+from jobservice.model.event import Change, Event, EventKind
 from jobservice.model.job import AttemptState, Job
 from jobservice.model.lifecycle import FINAL, LIVE, TRANSITIONS, State, Trigger
 from jobservice.store.port import JobKey, JobQuery, Order, Store
@@ -122,7 +122,7 @@ async def _all_jobs(store: Store, tenants: Iterable[str]) -> list[Job]:
 
 
 async def _all_events(store: Store, beginning: str) -> list[Event]:
-    changes = []
+    changes: list[Change] = []
     position = beginning
     while True:
         page = await store.list_changes(position, limit=PAGE)
