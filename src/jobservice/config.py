@@ -62,9 +62,8 @@ class Settings(BaseSettings):
         ge=0.1,
         description="How often work, stops and due jobs are looked for when no hint came.",
     )
-    call_timeout_s: Seconds = Field(
-        60.0,
-        description="The longest time of a call that waits for no process.",
+    store_timeout_s: Seconds = Field(
+        5.0, description="How long a call waits for the database, in seconds."
     )
     wait_timeout_s: Seconds = Field(
         3600.0, description="The longest time of a DeleteJob and of a CancelJob that waits."

@@ -5,7 +5,8 @@ once, when they are registered.
 """
 
 import asyncio
-import uuid
+import itertools
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -37,9 +38,8 @@ REQUEST_ID_LENGTH = 128
 class Calls:
     """Wraps the handlers of the services."""
 
-    def __init__(self, log: Logger, *, timeout_s: float, wait_s: float, max_streams: int) -> None:
+    def __init__(self, log: Logger, *, wait_s: float, max_streams: int) -> None:
         self._log = log
-        self._timeout_s = timeout_s
         self._wait_s = wait_s
         self._max_streams = max_streams
         self._streams = 0
@@ -47,14 +47,13 @@ class Calls:
         self._draining = False
 
     def unary(self, handler: Unary) -> Any:
-        """A call that answers soon."""
+        """A call that waits for the store alone, whose own deadline is its time limit."""
 
         async def call(request: Message, context: Context) -> Message:
             request_id = _begin(context)
             try:
                 validate(request)
-                async with asyncio.timeout(self._timeout_s):
-                    return await handler(request, DEFAULT_TENANT)
+                return await handler(request, DEFAULT_TENANT)
             except Exception as error:  # noqa: BLE001 - the one place where errors are answered
                 await self._refuse(context, request_id, handler, error)
 
@@ -165,12 +164,17 @@ class Calls:
                 )
 
 
+_PROCESS = secrets.token_hex(8)
+_NUMBERS = itertools.count(1)
+"""Ids of calls that bring none: which run of the service, and a number."""
+
+
 def _begin(context: Context) -> str:
     """The caller's id of the call, else a new one; bound to every log line of the call."""
     request_id = ""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str):
             request_id = value[:REQUEST_ID_LENGTH]
-    request_id = request_id or uuid.uuid4().hex
+    request_id = request_id or f"{_PROCESS}-{next(_NUMBERS)}"
     structlog.contextvars.bind_contextvars(**{REQUEST_ID: request_id, TENANT: DEFAULT_TENANT})
     return request_id

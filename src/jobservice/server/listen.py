@@ -35,7 +35,6 @@ class Listener:
         self._settings = settings
         self._calls = Calls(
             logger("calls"),
-            timeout_s=settings.call_timeout_s,
             wait_s=settings.wait_timeout_s,
             max_streams=settings.max_streams,
         )

@@ -57,7 +57,11 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings, lock: instance.Lock) -> None:
     stop = _stop_on_signals()
-    store = await SqliteStore.open(settings.database_path, waiting_limit=settings.write_queue)
+    store = await SqliteStore.open(
+        settings.database_path,
+        waiting_limit=settings.write_queue,
+        deadline_s=settings.store_timeout_s,
+    )
     async with (
         contextlib.aclosing(_Service(settings, store)) as service,
         asyncio.TaskGroup() as group,

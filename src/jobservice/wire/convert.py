@@ -41,6 +41,8 @@ from jobservice.wire._gen.v1 import job_pb2, job_service_pb2
 
 _DEFAULT_RETRY = RetryPolicy()
 _DAY_S = 86_400
+_SHORTEST = dt.timedelta.resolution
+"""A timeout below it is this: none of zero length exists."""
 
 
 class View(enum.IntEnum):
@@ -99,7 +101,7 @@ def to_spec(job: job_pb2.Job) -> JobSpec:
         queue=job.queue or DEFAULT_QUEUE,
         priority=job.priority,
         cluster=job.cluster or DEFAULT_CLUSTER,
-        timeout=to_timedelta(job.timeout) if job.HasField("timeout") else None,
+        timeout=max(to_timedelta(job.timeout), _SHORTEST) if job.HasField("timeout") else None,
         retry=to_retry(job.retry_policy) if job.HasField("retry_policy") else _DEFAULT_RETRY,
         stop_grace=(
             to_timedelta(job.stop_grace) if job.HasField("stop_grace") else DEFAULT_STOP_GRACE
@@ -151,7 +153,7 @@ def _spec_fields(spec: JobSpec) -> dict[str, Any]:
         "queue": spec.queue,
         "cluster": spec.cluster,
         "retry_policy": retry_message(spec.retry),
-        "stop_grace": duration(spec.stop_grace),
+        "stop_grace": _grace_message(spec.stop_grace),
         "output_limit_bytes": spec.output_limit_bytes,
     }
     if spec.name:
@@ -163,6 +165,13 @@ def _spec_fields(spec: JobSpec) -> dict[str, Any]:
     if spec.timeout is not None:
         fields["timeout"] = duration(spec.timeout)
     return fields
+
+
+def _grace_message(grace: dt.timedelta) -> Duration:
+    return _DEFAULT_GRACE_MESSAGE if grace == DEFAULT_STOP_GRACE else duration(grace)
+
+
+_DEFAULT_GRACE_MESSAGE = duration(DEFAULT_STOP_GRACE)
 
 
 def _command(command: Command, *, full: bool) -> job_pb2.Command:
@@ -224,14 +233,17 @@ def job_message(job: Job, view: View) -> job_pb2.Job:
         fields["end_time"] = timestamp(job.ended_at)
     if job.start_at is not None:
         fields["next_attempt_time"] = timestamp(job.start_at)
+    created = updated = timestamp(job.created_at)
+    if job.updated_at != job.created_at:
+        updated = timestamp(job.updated_at)
     return job_pb2.Job(
         job_id=job.job_id,
         tenant=job.tenant,
         state=int(job.state),  # type: ignore[arg-type]  # the numbers are the same
         reason=int(job.reason),  # type: ignore[arg-type]
         reason_message=job.message,
-        create_time=timestamp(job.created_at),
-        update_time=timestamp(job.updated_at),
+        create_time=created,
+        update_time=updated,
         etag=job.etag,
         revision=job.revision,
         **fields,

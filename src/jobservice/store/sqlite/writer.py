@@ -59,6 +59,9 @@ CHECKPOINT_PAGES = 4_000
 """How long the write-ahead log may grow before it is written back, in pages of 4 KiB."""
 LARGEST_BATCH = 1_000
 """How many calls are committed together at most."""
+CROWD = 4
+"""After a batch of so many calls, the next one gathers for GATHER_S first."""
+GATHER_S = 0.001
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -85,9 +88,6 @@ class _Call(Generic[Item, Answer]):
 
 
 _Calls = list[_Call[Any, Any]]
-
-
-GATHER_S = 0.002
 
 
 class Writer:
@@ -225,7 +225,7 @@ class Writer:
                 if call is not None and not call.taken and not call.future.cancelled():
                     call.taken = True
                     batch.append(call)
-        self._crowded = len(batch) > 1
+        self._crowded = len(batch) >= CROWD
         return batch, None not in waiting
 
     def _commit(self, batch: _Calls) -> bool:
