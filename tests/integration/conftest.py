@@ -1,17 +1,26 @@
-"""Real services for the tests; after each test nothing of them may be left."""
+"""Real services for the tests; after each test nothing of what it ran may be left.
+
+Most tests share a service, one that runs jobs and one that runs none, because a start takes a
+second; each finds it empty and leaves it empty. A test that stops, kills or configures the service
+makes its own with `serve`.
+"""
 
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
 from jobservice import Client
 from jobservice.testing.server import Server
 from jobservice.testing.wait import wait_until
+from jobservice.wire.stubs import JobServiceStub
 
 Serve = Callable[..., Server]
+DELETES_AT_ONCE = 16
 
 
 def cgroups_of(data_dir: Path) -> list[str]:
@@ -21,12 +30,19 @@ def cgroups_of(data_dir: Path) -> list[str]:
     return [str(path) for path in pid_names if path.is_dir() and data_dir.name in str(path)]
 
 
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
+def short_directory() -> Iterator[Path]:
     """A short path: a socket has to fit into 107 bytes."""
     parent = Path(tempfile.mkdtemp(prefix="js-"))
-    yield parent / "data"
+    yield parent / parent.name
     shutil.rmtree(parent)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    yield from short_directory()
+
+
+# --- a service of one's own -----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -40,25 +56,107 @@ def serve(data_dir: Path) -> Iterator[Serve]:
         return server
 
     yield make
-    for server in made:
+    for server in made[:-1]:
         server.kill()
     if made:
-        tidy(Server(data_dir, "--stop-jobs"))
+        tidy(made[-1])
 
 
 def tidy(server: Server) -> None:
     """End every job of the data directory, and the service; then look for what is left."""
-    with server, Client(server.unix_address) as client:
+    if server.process is None or server.process.poll() is not None:
+        server.start()
+    with server.stopped_at_the_end(), Client(server.unix_address) as client:
         for job in list(client.active()):
             client.cancel(job, wait=True)
     wait_until(lambda: not server.leftovers(), what=f"the end of {server.leftovers()}")
     assert cgroups_of(server.data_dir) == []
 
 
+# --- services that are shared ---------------------------------------------------------------------
+
+
+def shared(*options: str) -> Iterator[Server]:
+    for data_dir in short_directory():
+        server = Server(data_dir, *options, tcp=True)
+        yield server.start()
+        tidy(server)
+
+
+@pytest.fixture(scope="session")
+def running_service() -> Iterator[Server]:
+    yield from shared("--slots", "4")
+
+
+@pytest.fixture(scope="session")
+def idle_service() -> Iterator[Server]:
+    yield from shared("--slots", "0")
+
+
+def empty(server: Server) -> Iterator[Server]:
+    """The service for one test: alive before and after it, and then without jobs, files, processes."""
+    if server.process is None or server.process.poll() is not None:
+        server.start()
+    yield server
+    with Client(server.unix_address) as client, ThreadPoolExecutor(DELETES_AT_ONCE) as threads:
+        jobs = [job.job_id for job in client.list()]
+        list(threads.map(lambda job_id: client.delete(job_id, allow_missing=True), jobs))
+    wait_until(lambda: not server.job_processes(), what="the end of all processes of jobs")
+    files = [each for each in (server.data_dir / "attempts").rglob("*") if each.is_file()]
+    assert files == []
+
+
+@pytest.fixture
+def service(running_service: Server) -> Iterator[Server]:
+    """A service with four slots."""
+    yield from empty(running_service)
+
+
+@pytest.fixture
+def idle(idle_service: Server) -> Iterator[Server]:
+    """A service without slots: what is created stays QUEUED."""
+    yield from empty(idle_service)
+
+
 @pytest.fixture(params=["unix", "tcp"])
-def client(request: pytest.FixtureRequest, serve: Serve) -> Iterator[Client]:
-    """A client of a service with four slots, over each transport."""
-    with serve("--slots", "4", tcp=True) as server:
-        address = server.unix_address if request.param == "unix" else server.tcp_address
-        with Client(address) as made:
-            yield made
+def address(request: pytest.FixtureRequest, service: Server) -> str:
+    """Of the service with four slots, over each transport."""
+    return service.unix_address if request.param == "unix" else service.tcp_address
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[Client]:
+    """The SDK over each transport; jobs run."""
+    with Client(address) as made:
+        yield made
+
+
+@pytest.fixture
+def local(service: Server) -> Iterator[Client]:
+    """The SDK over the Unix socket; jobs run."""
+    with Client(service.unix_address) as made:
+        yield made
+
+
+@pytest.fixture
+def parked(idle: Server) -> Iterator[Client]:
+    """The SDK over the Unix socket; no job ever starts."""
+    with Client(idle.unix_address) as made:
+        yield made
+
+
+def connect(address: str) -> Iterator[JobServiceStub]:
+    with grpc.insecure_channel(address) as channel:
+        yield JobServiceStub(channel)
+
+
+@pytest.fixture
+def stub(address: str) -> Iterator[JobServiceStub]:
+    """The bare API over each transport; jobs run."""
+    yield from connect(address)
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def idle_stub(request: pytest.FixtureRequest, idle: Server) -> Iterator[JobServiceStub]:
+    """The bare API over each transport; no job ever starts."""
+    yield from connect(idle.unix_address if request.param == "unix" else idle.tcp_address)

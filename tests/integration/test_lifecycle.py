@@ -7,23 +7,9 @@ import pytest
 
 from jobservice import Client
 from jobservice.errors import NotFound
-from jobservice.model.job import AttemptState, Job
+from jobservice.model.job import AttemptState
 from jobservice.model.lifecycle import Reason, State
-from jobservice.testing.wait import wait_until
-
-SLEEP = ["sleep", "600"]
-
-
-def running(client: Client, job: Job) -> Job:
-    def look() -> Job | None:
-        found = client.get(job)
-        return found if found.attempts and found.attempts[-1].started_at else None
-
-    return wait_until(look, what="a process of the job")  # type: ignore[return-value]
-
-
-def output(client: Client, job: Job, stream: str = "stdout") -> bytes:
-    return b"".join(chunk.data for chunk in client.logs(job, stream=stream))
+from tests.integration.bare import SLEEP, output, running
 
 
 def test_a_job_runs_and_is_remembered(client: Client) -> None:

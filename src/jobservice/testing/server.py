@@ -115,6 +115,21 @@ class Server:
                     found.append(f"{process.pid} {' '.join(process.cmdline())[:200]}")
         return [each for each in found if not each.startswith(f"{os.getpid()} ")]
 
+    def job_processes(self) -> list[str]:
+        """The same without the server and the runner: processes of jobs, and what holds them."""
+        runner = self.runner()
+        known = {str(self.pid), str(runner.pid) if runner else ""}
+        return [each for each in self.leftovers() if each.partition(" ")[0] not in known]
+
+    @contextlib.contextmanager
+    def stopped_at_the_end(self) -> Iterator[Self]:
+        """The service, which is stopped when the block is left."""
+        try:
+            yield self
+        finally:
+            if self.process is not None and self.process.poll() is None:
+                self.stop()
+
     def __enter__(self) -> Self:
         return self.start()
 
