@@ -99,6 +99,5 @@ class _Lines:
 
 
 def _described(update: Job | Event) -> str:
-    text = update.state.name
-    why = cause(update)
-    return f"{text}: {why}" if why else text
+    why = "" if update.state in FINAL else cause(update)  # the last sentence says why it ended
+    return f"{update.state.name}: {why}" if why else update.state.name
