@@ -21,6 +21,7 @@ from jobservice.errors import InvalidRequest, Violation
 from jobservice.model.ids import is_job_id
 from jobservice.model.job import EDITABLE_ALWAYS, EDITABLE_UNTIL_FINAL
 from jobservice.wire._gen.v1 import job_pb2, job_service_pb2
+from jobservice.wire.plain import is_plain_batch, is_plain_create
 from jobservice.wire.remedies import REMEDIES
 
 ARGV_BYTES = 1 << 20
@@ -40,9 +41,18 @@ def validate(request: Message) -> None:
     Raises:
         InvalidRequest: with every violation.
     """
+    is_plain = _PLAIN.get(type(request))
+    if is_plain is not None and is_plain(request):
+        return
     found = violations(request)
     if found:
         raise InvalidRequest(found)
+
+
+_PLAIN: dict[type[Message], Callable[[Any], bool]] = {
+    job_service_pb2.CreateJobRequest: is_plain_create,
+    job_service_pb2.BatchCreateJobsRequest: is_plain_batch,
+}
 
 
 def violations(request: Message) -> list[Violation]:

@@ -1,0 +1,125 @@
+"""Nothing that is called plain breaks a rule, however near to the limits; and plain jobs exist."""
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobservice.wire import messages as pb
+from jobservice.wire.plain import is_plain_batch, is_plain_create
+from jobservice.wire.validate import violations
+
+PLAIN = pb.Command(argv=["true"])
+ODD = st.sampled_from(
+    [
+        "",
+        "a",
+        "-",
+        "A",
+        "a-",
+        "a b",
+        "é",
+        "\0",
+        "x\0",
+        "\n",
+        "\x7f",
+        "😀",
+        "a" * 62,
+        "a" * 63,
+        "a" * 64,
+        "a" * 128,
+        "a" * 129,
+        "a" * 255,
+        "a" * 256,
+        "a" * 257,
+        "b" * 4095,
+        "c" * 4096,
+        "d" * 9000,
+        "JOBSERVICE_X",
+        "JOBSERVICE",
+        "_x",
+        "9x",
+        "a.b/c-d",
+        "/",
+        "/tmp",
+        "/" + "w" * 4094,
+        "rel",
+    ]
+)
+NUMBERS = st.sampled_from([-(2**31), -101, -100, -1, 0, 1, 100, 101, 2**31 - 1])
+SIZES = st.sampled_from([-1, 0, 1, 1 << 40, (1 << 40) + 1])
+LENGTHS = st.builds(
+    Duration,
+    seconds=st.sampled_from([-1, 0, 1, 31_535_999, 31_536_000, 31_536_001]),
+    nanos=st.sampled_from([-1, 0, 1, 999_999_999]),
+)
+MAPS = st.dictionaries(ODD, ODD, max_size=4)
+COMMANDS = st.builds(
+    pb.Command,
+    argv=st.one_of(
+        st.lists(ODD, max_size=4), st.just(["a"] * 64), st.just(["a"] * 4096), st.just(["a"] * 4097)
+    ),
+    env=MAPS,
+    stdin=st.sampled_from([b"", b"\0", bytes(1 << 20), bytes((1 << 20) + 1)]),
+    work_dir=ODD,
+)
+JOBS = st.builds(
+    pb.Job,
+    name=ODD,
+    labels=MAPS,
+    queue=ODD,
+    cluster=ODD,
+    priority=NUMBERS,
+    output_limit_bytes=SIZES,
+    command=st.one_of(st.none(), st.just(PLAIN), COMMANDS),
+    timeout=st.one_of(st.none(), LENGTHS),
+)
+ONE_FIELD = st.one_of(
+    st.builds(lambda text: pb.Job(command=PLAIN, name=text), ODD),
+    st.builds(lambda text: pb.Job(command=PLAIN, queue=text), ODD),
+    st.builds(lambda text: pb.Job(command=PLAIN, cluster=text), ODD),
+    st.builds(lambda pairs: pb.Job(command=PLAIN, labels=pairs), MAPS),
+    st.builds(lambda length: pb.Job(command=PLAIN, timeout=length), LENGTHS),
+    st.builds(lambda size: pb.Job(command=PLAIN, output_limit_bytes=size), SIZES),
+    st.builds(lambda number: pb.Job(command=PLAIN, priority=number), NUMBERS),
+    st.builds(lambda command: pb.Job(command=command), COMMANDS),
+    st.builds(lambda argv: pb.Job(command=pb.Command(argv=argv)), st.lists(ODD, max_size=3)),
+    st.builds(lambda env: pb.Job(command=pb.Command(argv=["a"], env=env)), MAPS),
+    st.builds(lambda path: pb.Job(command=pb.Command(argv=["a"], work_dir=path)), ODD),
+)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.one_of(ONE_FIELD, JOBS), ODD)
+def test_a_plain_create_breaks_no_rule(job: pb.Job, request_id: str) -> None:
+    for given_id in ("", request_id):
+        request = pb.CreateJobRequest(job=job, request_id=given_id)
+        if is_plain_create(request):
+            assert violations(request) == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ONE_FIELD, max_size=3), st.booleans(), ODD, st.integers(0, 9))
+def test_a_plain_batch_breaks_no_rule(
+    jobs: list[pb.Job], validate_only: bool, request_id: str, view: int
+) -> None:
+    each = [pb.CreateJobRequest(job=job, validate_only=validate_only) for job in jobs]
+    request = pb.BatchCreateJobsRequest(requests=each, request_id=request_id)
+    request.view = view  # type: ignore[assignment]
+    if is_plain_batch(request):
+        assert violations(request) == []
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        pb.Job(command=PLAIN),
+        pb.Job(command=pb.Command(argv=["sh", "-c", "a\nb"], env={"A": "b"}, work_dir="/tmp")),
+        pb.Job(
+            command=PLAIN, name="x y", labels={"a": "b"}, queue="q", timeout=Duration(seconds=5)
+        ),
+    ],
+)
+def test_everyday_jobs_are_plain(job: pb.Job) -> None:
+    assert is_plain_create(pb.CreateJobRequest(job=job))
+    assert is_plain_batch(pb.BatchCreateJobsRequest(requests=[pb.CreateJobRequest(job=job)]))
