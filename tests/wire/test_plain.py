@@ -1,5 +1,7 @@
 """Nothing that is called plain breaks a rule, however near to the limits; and plain jobs exist."""
 
+from collections.abc import Callable
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import given, settings
@@ -10,42 +12,41 @@ from jobservice.wire.plain import is_plain_batch, is_plain_create
 from jobservice.wire.validate import violations
 
 PLAIN = pb.Command(argv=["true"])
-ODD = st.sampled_from(
-    [
-        "",
-        "a",
-        "-",
-        "A",
-        "a-",
-        "a b",
-        "é",
-        "\0",
-        "x\0",
-        "\n",
-        "\x7f",
-        "😀",
-        "a" * 62,
-        "a" * 63,
-        "a" * 64,
-        "a" * 128,
-        "a" * 129,
-        "a" * 255,
-        "a" * 256,
-        "a" * 257,
-        "b" * 4095,
-        "c" * 4096,
-        "d" * 9000,
-        "JOBSERVICE_X",
-        "JOBSERVICE",
-        "_x",
-        "9x",
-        "a.b/c-d",
-        "/",
-        "/tmp",
-        "/" + "w" * 4094,
-        "rel",
-    ]
-)
+TEXTS = [
+    "",
+    "a",
+    "-",
+    "A",
+    "a-",
+    "a b",
+    "é",
+    "\0",
+    "x\0",
+    "\n",
+    "\x7f",
+    "😀",
+    "a" * 62,
+    "a" * 63,
+    "a" * 64,
+    "a" * 128,
+    "a" * 129,
+    "a" * 255,
+    "a" * 256,
+    "a" * 257,
+    "b" * 4095,
+    "c" * 4096,
+    "d" * 9000,
+    "JOBSERVICE_X",
+    "JOBSERVICE",
+    "_x",
+    "9x",
+    "a.b/c-d",
+    "/",
+    "/tmp",
+    "/" + "w" * 4094,
+    "rel",
+]
+ODD = st.sampled_from(TEXTS)
 NUMBERS = st.sampled_from([-(2**31), -101, -100, -1, 0, 1, 100, 101, 2**31 - 1])
 SIZES = st.sampled_from([-1, 0, 1, 1 << 40, (1 << 40) + 1])
 LENGTHS = st.builds(
@@ -89,7 +90,34 @@ ONE_FIELD = st.one_of(
 )
 
 
-@settings(max_examples=1500, deadline=None)
+PLACES: dict[str, Callable[[str], pb.Job]] = {
+    "name": lambda text: pb.Job(command=PLAIN, name=text),
+    "queue": lambda text: pb.Job(command=PLAIN, queue=text),
+    "cluster": lambda text: pb.Job(command=PLAIN, cluster=text),
+    "label": lambda text: pb.Job(command=PLAIN, labels={text: "value"}),
+    "label value": lambda text: pb.Job(command=PLAIN, labels={"key": text}),
+    "variable": lambda text: pb.Job(command=pb.Command(argv=["a"], env={text: "value"})),
+    "value": lambda text: pb.Job(command=pb.Command(argv=["a"], env={"KEY": text})),
+    "program": lambda text: pb.Job(command=pb.Command(argv=[text])),
+    "argument": lambda text: pb.Job(command=pb.Command(argv=["a", text])),
+    "work_dir": lambda text: pb.Job(command=pb.Command(argv=["a"], work_dir=text)),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_text_is_plain_where_it_breaks_a_rule(place: str) -> None:
+    for text in TEXTS:
+        request = pb.CreateJobRequest(job=PLACES[place](text))
+        assert not is_plain_create(request) or violations(request) == [], text
+
+
+def test_no_request_id_is_plain_that_breaks_a_rule() -> None:
+    for text in TEXTS:
+        request = pb.CreateJobRequest(job=pb.Job(command=PLAIN), request_id=text)
+        assert not is_plain_create(request) or violations(request) == [], text
+
+
+@settings(max_examples=500, deadline=None)
 @given(st.one_of(ONE_FIELD, JOBS), ODD)
 def test_a_plain_create_breaks_no_rule(job: pb.Job, request_id: str) -> None:
     for given_id in ("", request_id):
