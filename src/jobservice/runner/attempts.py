@@ -163,8 +163,7 @@ class Attempt:
         self.phase = STOPPING
         self.cause = cause
         if self.tree is not None:
-            self._stop_tree(self.order.stop_grace_s if self.exit is None else
-                            limits.LEFTOVER_GRACE_S)
+            self._stop_tree(self.order.stop_grace_s if self.exit is None else self._leftover_s())
 
     def _timed_out(self) -> None:
         self.host.reap()
@@ -199,8 +198,14 @@ class Attempt:
         self._cancel(self.timeout_timer)
         failpoint.reach(failpoint.EXITED_UNREPORTED)
         if self.step_timer is None:
-            self.step_timer = self.host.reactor.after(
-                limits.LINGER_S, lambda: self._stop_tree(limits.LEFTOVER_GRACE_S))
+            self.step_timer = self.host.reactor.after(limits.LINGER_S, self._stop_leftover)
+
+    def _stop_leftover(self) -> None:
+        self._stop_tree(self._leftover_s())
+
+    def _leftover_s(self) -> float:
+        """The grace of what outlives its main process."""
+        return min(limits.LEFTOVER_GRACE_S, self.order.stop_grace_s)
 
     def emptied(self) -> None:
         """Nothing lives any more; what is in the pipes is still to come."""
@@ -332,7 +337,7 @@ class Attempt:
         if self.kill_at:
             self._step()
         else:
-            self._stop_tree(limits.LEFTOVER_GRACE_S)
+            self._stop_leftover()
 
 
 class Attempts:

@@ -14,7 +14,6 @@ mostly history.
 """
 
 import contextlib
-import errno
 import json
 import os
 import zlib
@@ -105,6 +104,8 @@ class Journal:
         self._entries = entries
         self._pending: dict[str, list[Any]] = {}
         self._size = 0
+        self._alive = 0
+        """The size after the last compaction: what it cannot become smaller than, then."""
         self._fd = fd
         if fd < 0:
             self._rewrite()
@@ -141,7 +142,7 @@ class Journal:
             return False
         pending, self._pending = self._pending, {}
         self._write(_line(pending))
-        if self._size > limits.JOURNAL_COMPACT_BYTES + 512 * len(self._entries):
+        if self._size > limits.JOURNAL_COMPACT_BYTES + 2 * self._alive:
             self._rewrite()
         return True
 
@@ -161,13 +162,13 @@ class Journal:
             fd = self._write_draft(data)
         except OSError as error:
             log.say(f"the journal cannot be compacted: {error}")
-            self._size = 0
+            self._alive = self._size
             if self._fd < 0:
                 self._fd = os.open(self._path, _FLAGS, 0o600)
             return
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self._size = fd, len(data)
+        self._fd, self._size, self._alive = fd, len(data), len(data)
 
     def _write_draft(self, data: bytes) -> int:
         draft = f"{self._path}.new"
@@ -175,8 +176,9 @@ class Journal:
             os.unlink(draft)
         fd = os.open(draft, _FLAGS | os.O_EXCL, 0o600)
         try:
-            if os.write(fd, data) < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view):]  # a full disk writes a part and then refuses
             os.rename(draft, self._path)
         except OSError:
             os.close(fd)

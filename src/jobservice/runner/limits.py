@@ -49,7 +49,7 @@ LINGER_S = 0.2
 its last lines, for bash does not wait for it."""
 
 LEFTOVER_GRACE_S = 1.0
-"""From TERM to KILL for processes that outlive their main process."""
+"""From TERM to KILL for processes that outlive their main process, if the job grants so much."""
 
 RESCAN_FIRST_S = 0.05
 RESCAN_LAST_S = 1.0
@@ -88,6 +88,9 @@ DROP_STEP_MOST_BYTES = 16 * 1024 * 1024
 DROP_STEP_LEAST_BYTES = 64 * 1024
 """Over its limit a stream loses its oldest tail in steps of a sixteenth of the limit, clamped."""
 
+GIVEN_BACK_BYTES = 64 * 1024
+"""On a full disk a stream gives back so much of its end, to make room for the index."""
+
 # --- progress ----------------------------------------------------------------------------------
 
 PROGRESS_S = 1.0
@@ -112,7 +115,7 @@ RECOVERY_S = 5.0
 what is left then is watched on, and reported only when it is gone."""
 
 JOURNAL_COMPACT_BYTES = 1024 * 1024
-"""The journal is rewritten when it is larger than this and mostly history."""
+"""The journal is rewritten when it is larger than this and twice what was alive in it at last."""
 
 LOG_BYTES = 1024 * 1024
 """The runner says nothing more to its log after so many bytes."""

@@ -30,7 +30,8 @@ byte that needs it:
     doubles after each 65,536 records), and none for what comes in the first 100 ms: bytes before the
     first TIME record of their stream came at the start of the attempt, and other bytes at the time
     of the last record at or before them. An attempt whose output all came in its first 100 ms, and
-    lost nothing, has no index.
+    lost nothing, has no index. If the disk is so full that even the index cannot be written, a file
+    ends with what is kept, and is shorter than the number of bytes written.
     A reader ignores a trailing piece of less than 32 bytes and kinds that it does not know.
 
 READING WHILE IT IS WRITTEN: a gap is written to the index *before* its bytes are dropped. A reader
@@ -70,6 +71,7 @@ _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _STREAM_STATE = (
     "pipe", "file", "total", "gap_start", "gap_end", "failed_at", "failure", "last_ns",
+    "recorded",
 )
 _SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
@@ -125,9 +127,9 @@ class Index:
             if self._count % limits.TIME_RECORDS_PER_DOUBLING == 0:
                 self._interval_ns *= 2
 
-    def set_gap(self, slot: int, stream: int, offset: int, length: int) -> None:
-        """Write a GAP into its slot."""
-        self._write(slot, Record(time.time_ns(), stream, GAP, offset, length))
+    def set_gap(self, slot: int, stream: int, offset: int, length: int) -> bool:
+        """Write a GAP into its slot; False if that cannot be done."""
+        return self._write(slot, Record(time.time_ns(), stream, GAP, offset, length))
 
     def _write(self, position: int, record: Record) -> bool:
         try:
@@ -157,7 +159,7 @@ class Stream:
 
     __slots__ = (
         "_copy", "_directory_fd", "_index", "failed_at", "failure", "file", "gap_end", "gap_start",
-        "last_ns", "number", "pipe", "total",
+        "last_ns", "number", "pipe", "recorded", "total",
     )
 
     def __init__(self, number: int, pipe: int, directory_fd: int, index: Index) -> None:
@@ -171,6 +173,8 @@ class Stream:
         self.failed_at = -1
         """From this offset on nothing is kept, because the disk refused it; -1 while it did not."""
         self.failure = ""
+        self.recorded = False
+        """Whether the index says so; where it cannot, the file ends at `failed_at`."""
         self.last_ns = 0
         self._copy = False
         self._directory_fd = directory_fd
@@ -239,7 +243,16 @@ class Stream:
     def _fail(self, offset: int, error: OSError) -> None:
         self.failed_at = offset
         self.failure = error.strerror or str(error)
-        self._index.set_gap(self.number + 1, self.number, offset, OPEN)
+        if not self._record_failure(OPEN) and self.file >= 0:
+            # No room for the index: give back the end of what is held. A reader sees a shorter file.
+            self.failed_at = max(self.gap_end, offset - limits.GIVEN_BACK_BYTES)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.file, self.failed_at)
+            self._record_failure(OPEN)
+
+    def _record_failure(self, length: int) -> bool:
+        self.recorded = self._index.set_gap(self.number + 1, self.number, self.failed_at, length)
+        return self.recorded
 
     def kept_at(self, level: int) -> int:
         """Bytes that it keeps where no tail may be longer than `level`."""
@@ -286,9 +299,8 @@ class Stream:
     def finish(self) -> None:
         """Close all; make the size of the file what was written, and close an open gap."""
         self.close_pipe()
-        if self.failed_at >= 0:
-            self._index.set_gap(self.number + 1, self.number, self.failed_at,
-                                self.total - self.failed_at)
+        if self.failed_at >= 0 and self.recorded:
+            self._record_failure(self.total - self.failed_at)
             with contextlib.suppress(OSError):
                 if self.file < 0:
                     self.file = create_file(_NAMES[self.number], self._directory_fd)
@@ -329,8 +341,12 @@ class Output:
     def _trim(self, slack: int) -> None:
         if self.stdout.held + self.stderr.held - self.limit > slack:
             level = self._tail_level()
-            self.stdout.keep(self.stdout.kept_at(level))
-            self.stderr.keep(self.stderr.kept_at(level))
+            kept = [self.stdout.kept_at(level), self.stderr.kept_at(level)]
+            rest = self.limit - sum(kept)  # a byte or two: tails are of equal length
+            for number, stream in enumerate((self.stdout, self.stderr)):
+                more = min(rest, stream.held - kept[number])
+                stream.keep(kept[number] + more)
+                rest -= more
 
     def _tail_level(self) -> int:
         """The longest tail that both streams may have within the limit, by bisection."""

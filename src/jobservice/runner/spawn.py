@@ -30,6 +30,8 @@ import signal
 import stat
 from typing import NamedTuple
 
+from . import limits
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UMASK = 0o022
 _DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
@@ -40,6 +42,8 @@ class LaunchFailure(Exception):  # an outcome of a job, not an error of the runn
     """No process came to be; `step` is where it failed, `code` the errno, and the text says why."""
 
     def __init__(self, step: str, code: int, reason: str) -> None:
+        if len(reason) > limits.MESSAGE_CHARACTERS - 100:
+            reason = f"{reason[:limits.MESSAGE_CHARACTERS - 100]}…"
         super().__init__(f"{reason} ({step}: {errno.errorcode.get(code, code)})")
         self.step = step
         self.code = code
