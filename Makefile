@@ -14,6 +14,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 PIP_HASHED := $(PIP) install --require-hashes --no-deps --requirement
 WORKERS ?= 2
+# The tests that start no process of the service.
+QUICK := $(wildcard $(addprefix tests/,arch blobs conformance engine model wire worker))
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -22,7 +24,7 @@ setup: .venv/.package  ## Make .venv with everything pinned and the package in i
 
 check: setup  ## Lint, types, import contracts, and the quick tests: under a minute
 	$(static_checks)
-	$(BIN)/pytest tests/arch tests/engine tests/unit -m "not slow" --quiet --numprocesses $(WORKERS)
+	$(BIN)/pytest $(QUICK) -m "not slow" --quiet --numprocesses $(WORKERS)
 
 test: setup  ## Every check and every test there is, PostgreSQL included
 	$(static_checks)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-ISOLATED = {"arch", "conformance", "engine", "machine", "unit"}
+ISOLATED = {"arch", "blobs", "conformance", "engine", "machine", "model", "wire", "worker"}
 """Folders whose tests touch no process and no clock but their own: they run side by side."""
 
 
