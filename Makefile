@@ -22,13 +22,11 @@ help:  ## List these commands
 
 setup: .venv/.package  ## Make .venv with everything pinned and the package in it; quick when nothing changed
 
-check: setup  ## Lint, types, import contracts, and the quick tests: under a minute
-	$(static_checks)
+check: setup static-checks  ## Lint, types, import contracts, and the quick tests: under a minute
 	$(BIN)/pytest $(QUICK) -m "not slow" --quiet --numprocesses $(WORKERS)
 
 test: setup  ## Every check and every test there is, PostgreSQL included
-	$(static_checks)
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
+	@$(MAKE) --keep-going static-checks all-tests
 
 demo: setup  ## Start the service, run real jobs on real data, show what became of them
 	$(BIN)/python -m demo
@@ -71,13 +69,15 @@ clean:  ## Remove everything that was made here: .venv, caches, build/
 	$(PIP) install --no-build-isolation --no-deps --editable .
 	@touch $@
 
-define static_checks
-$(BIN)/ruff check --quiet
-$(BIN)/ruff format --quiet --check
-$(BIN)/mypy
-$(BIN)/python tools/proto.py --check
-$(BIN)/lint-imports --no-logo
-endef
+.PHONY: static-checks all-tests
+static-checks:
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy
+	$(BIN)/python tools/proto.py --check
+	$(BIN)/lint-imports --no-logo
+
+all-tests:
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
 define pin
 $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate \
