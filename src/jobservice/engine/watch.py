@@ -33,7 +33,7 @@ class ChangeFeed:
         self._subscriptions = 0
         self._hint = asyncio.Event()
         self._news = asyncio.Event()
-        store.on_commit(self._hint.set)
+        store.on_commit(self._note_commit)
 
     async def run(self) -> None:
         """Read changes while anybody listens. Only a cancel ends this."""
@@ -45,6 +45,10 @@ class ChangeFeed:
             if self._subscriptions:
                 with contextlib.suppress(JobServiceError):
                     await self._read()
+
+    def _note_commit(self) -> None:
+        if self._subscriptions:
+            self._hint.set()
 
     @contextlib.asynccontextmanager
     async def subscribe(self, after: str | None = None) -> AsyncIterator["Subscription"]:
