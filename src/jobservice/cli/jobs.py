@@ -148,6 +148,7 @@ def _exit(value: Job | Attempt) -> str:
     "--state",
     "wanted",
     type=click.Choice(STATES, case_sensitive=False),
+    metavar="STATE",
     multiple=True,
     help="Only jobs in this state; may be given several times.",
 )
@@ -180,6 +181,7 @@ def list_command(
     "--state",
     "wanted",
     type=click.Choice(FINAL_STATES, case_sensitive=False),
+    metavar="STATE",
     multiple=True,
     help="Only jobs that ended so; may be given several times.",
 )

@@ -93,7 +93,7 @@ def client_options(command: Command) -> Command:
 def filter_options(command: Command) -> Command:
     """What lists of jobs can be narrowed by."""
     for option in (
-        click.option("--limit", default=50, show_default=True, help="How many jobs at most; 0: all."),
+        click.option("--limit", default=50, metavar="N", help="How many jobs at most; 0: all [50]."),
         click.option(
             "--label", "labels", type=PAIR, multiple=True, metavar="K=V",
             help="Only jobs with this label; may be given several times.",
