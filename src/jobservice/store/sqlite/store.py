@@ -24,6 +24,8 @@ DEADLINE_S = 5.0
 """How long a call waits for the database at most."""
 FEW = 8
 """Up to so many jobs are read in the loop's own thread."""
+FEW_CHANGES = 16
+"""Up to so many changes, too: they take 0.2 ms, and a hop to another thread 0.25 ms."""
 
 
 class SqliteStore(port.Store):
@@ -162,6 +164,10 @@ class SqliteStore(port.Store):
             raise ResumeTokenExpired
         if position == self._writer.position:
             return port.ChangePage((), after)
+        few = min(limit, FEW_CHANGES)
+        page = self._readers.here(reads.list_changes, position, after, few)
+        if len(page.changes) < few or few == limit:
+            return page
         return await self._readers.away(reads.list_changes, position, after, limit)
 
     def on_commit(self, callback: Callable[[], None]) -> None:

@@ -3,8 +3,10 @@
 Making a change durable is one fsync (0.2 to 10 ms), which is worth hundreds of the changes
 themselves. So calls are not committed one by one. The event loop puts each call into a queue; the
 thread takes whatever waits, runs all of it in one transaction, commits, and answers all of it with
-one wake-up of the loop. While it commits the next calls gather. Nothing waits on purpose: a lone call
-is committed at once, and the busier the store is, the more calls share an fsync.
+one wake-up of the loop. While it commits the next calls gather. A lone call is committed at once, and
+the busier the store is, the more calls share an fsync. After a crowd the thread waits for as many calls
+again, for GATHER_S at most: the callers that were answered together come back one after the other, and
+taking the first of them alone would leave the others to wait for a commit of one.
 
 Whole or not at all, each call for itself. The calls of a batch run as the parts of one transaction
 without savepoints, because nearly all of them succeed. When one raises, the transaction is rolled
@@ -60,7 +62,7 @@ CHECKPOINT_PAGES = 4_000
 LARGEST_BATCH = 1_000
 """How many calls are committed together at most."""
 CROWD = 4
-"""After a batch of so many calls, the next one gathers for GATHER_S first."""
+"""A batch of so many calls or more is a crowd, and its callers are waited for."""
 GATHER_S = 0.001
 
 Item = TypeVar("Item")
@@ -115,7 +117,9 @@ class Writer:
         self._watch: asyncio.TimerHandle | None = None
         self._taking = threading.Lock()
         self._closing = False
-        self._crowded = False
+        self._crowd = 0
+        self._awaited = 0
+        """How many calls in the queue end the wait for a crowd; 0 while there is no such wait."""
         self._gather = threading.Event()
         self._wal_pages = 0
         self._log = logger("store")
@@ -137,6 +141,8 @@ class Writer:
         call = _Call(verb, item, future, self._loop.time() + self._deadline_s)
         self._waiting.append(call)
         self._queue.put(call)
+        if self._awaited and self._queue.qsize() >= self._awaited:
+            self._gather.set()
         if self._watch is None:
             self._watch = self._loop.call_later(self._deadline_s, self._refuse_overdue)
         return await future
@@ -146,6 +152,7 @@ class Writer:
         if not self._closing:
             self._closing = True
             self._queue.put(None)
+            self._gather.set()
         await asyncio.shield(self._ended)
         self._thread.join()
 
@@ -215,8 +222,7 @@ class Writer:
     def _take(self) -> tuple[_Calls, bool]:
         """The calls that wait, at least one, and whether more may come."""
         waiting = [self._queue.get()]
-        if self._crowded:
-            self._gather.wait(GATHER_S)
+        self._await_crowd()
         more = min(self._queue.qsize(), LARGEST_BATCH - 1)
         waiting += [self._queue.get() for _ in range(more)]
         batch: _Calls = []
@@ -225,8 +231,17 @@ class Writer:
                 if call is not None and not call.taken and not call.future.cancelled():
                     call.taken = True
                     batch.append(call)
-        self._crowded = len(batch) >= CROWD
+        self._crowd = len(batch)
         return batch, None not in waiting
+
+    def _await_crowd(self) -> None:
+        """Wait until as many calls are there as were in the last batch, if that was a crowd."""
+        if self._crowd < CROWD or self._queue.qsize() >= self._crowd - 1:
+            return
+        self._gather.clear()
+        self._awaited = self._crowd - 1
+        self._gather.wait(GATHER_S)
+        self._awaited = 0
 
     def _commit(self, batch: _Calls) -> bool:
         """Run and commit a batch; every call has its answer or its error then."""
