@@ -282,3 +282,11 @@ def test_history_is_narrowed_by_time(client: Client, service: Service) -> None:
     assert list(client.history(ended_after=ended_at, ended_before=ended_at + second))
     assert not list(client.history(ended_before=ended_at))
     assert not list(client.history(ended_after=ended_at + second))
+
+
+def test_a_thousand_faults_still_fit_into_one_answer(client: Client) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        client.create_many([["echo", f"\0 {'ü' * 60}"]] * 1000)
+    told = len(caught.value.violations)
+    assert told + int(caught.value.metadata["violations_omitted"]) == 1000
+    assert told > 5
