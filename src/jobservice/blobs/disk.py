@@ -76,9 +76,19 @@ def _read(directory: Path, stream: Stream, offset: int) -> Piece:
             if error.errno in {errno.ELOOP, errno.ENOTDIR}:
                 return Piece(offset)
             raise
-        data = os.pread(file_fd, PIECE_BYTES, offset)
+        data = _piece(file_fd, offset)
         gaps = _gaps(directory_fd, stream)
     return _outside(gaps, offset, data)
+
+
+def _piece(file_fd: int, offset: int) -> bytes:
+    """What is there; nothing behind the end, also where no file can reach (EINVAL)."""
+    try:
+        return os.pread(file_fd, PIECE_BYTES, offset)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return b""
+        raise
 
 
 def _outside(gaps: list[tuple[int, int]], offset: int, data: bytes) -> Piece:

@@ -6,6 +6,8 @@ files first, then the rows (`engine/sweep.py`), so a crash at any point leaves a
 marked, and deleted by the next sweep.
 """
 
+import re
+
 from jobservice.engine.parts import Parts
 from jobservice.engine.watch import ChangeFeed, Subscription
 from jobservice.errors import EtagMismatch, NotFound
@@ -13,6 +15,9 @@ from jobservice.model.event import EventKind
 from jobservice.model.job import Job
 from jobservice.model.lifecycle import FINAL
 from jobservice.store.port import JobKey, Refusal, Stopped, StopRequest
+
+_ETAG = re.compile(r"e[1-9a-f][0-9a-f]{0,14}")
+_NO_VERSION = 0
 
 
 async def cancel(parts: Parts, key: JobKey) -> Job:
@@ -50,9 +55,7 @@ async def delete(
         EtagMismatch: `etag` is given and the job was edited since.
     """
     async with feed.subscribe() as subscription:
-        request = StopRequest(
-            key.tenant, key.job_id, delete=True, edit_version=edit_version(key.job_id, etag)
-        )
+        request = StopRequest(key.tenant, key.job_id, delete=True, edit_version=edit_version(etag))
         try:
             await _stop(parts, request)
         except NotFound:
@@ -81,18 +84,14 @@ def not_found(job_id: str) -> NotFound:
     return NotFound(f"There is no job {job_id}.", job_id=job_id)
 
 
-def edit_version(job_id: str, etag: str) -> int | None:
+def edit_version(etag: str) -> int | None:
     """The version that an etag stands for; None for an empty one.
 
-    Raises:
-        EtagMismatch: it is not an etag of ours, so it cannot be the job's.
+    What is no etag of ours stands for a version that no job has.
     """
     if not etag:
         return None
-    try:
-        return int(etag.removeprefix("e"), 16)
-    except ValueError:
-        raise stale(job_id) from None
+    return int(etag[1:], 16) if _ETAG.fullmatch(etag) else _NO_VERSION
 
 
 def stale(job_id: str) -> EtagMismatch:

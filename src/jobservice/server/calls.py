@@ -140,7 +140,7 @@ class Calls:
         status = to_status(known, request_id)
         await context.abort(
             grpc.StatusCode[known.code],
-            known.message,
+            status.message,
             (*status_trailers(status), (REQUEST_ID_KEY, request_id)),
         )
         raise AssertionError  # abort never returns

@@ -101,7 +101,7 @@ class JobsService:
             self._parts,
             JobKey(tenant, request.job.job_id),
             convert.to_edits(request),
-            edit_version=cancel.edit_version(request.job.job_id, request.job.etag),
+            edit_version=cancel.edit_version(request.job.etag),
         )
         return pb.UpdateJobResponse(job=convert.job_message(job, convert.View.FULL))
 
