@@ -64,6 +64,14 @@ def test_patience_counts_from_the_last_answer() -> None:
     assert patience.wait_s(LOST, 200, 0) is not None
 
 
+def test_a_service_that_answered_once_is_waited_for() -> None:
+    patience = Patience(10, first_s=0)
+    assert patience.wait_s(LOST, 100, 0) is None
+    patience = Patience(10, first_s=0)
+    patience.answered()
+    assert patience.wait_s(LOST, 100, 0) is not None
+
+
 @given(st.floats(0, 1, exclude_max=True))
 def test_waits_grow_to_a_second(fraction: float) -> None:
     patience = Patience(1e9)

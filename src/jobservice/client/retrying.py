@@ -19,11 +19,14 @@ class Patience:
     """How long an unavailable service is waited for, counted from the last time that it answered."""
 
     patience_s: float
+    first_s: float | None = None
+    """The same while it has not answered at all; None: `patience_s`."""
     _since_s: float | None = None
     _wait_s: float = FIRST_WAIT_S
 
     def answered(self) -> None:
         """The service is there."""
+        self.first_s = None
         self._since_s, self._wait_s = None, FIRST_WAIT_S
 
     def wait_s(
@@ -44,7 +47,8 @@ class Patience:
             return None
         if self._since_s is None:
             self._since_s = now_s
-        if now_s - self._since_s >= self.patience_s:
+        patience_s = self.patience_s if self.first_s is None else self.first_s
+        if now_s - self._since_s >= patience_s:
             return None
         wait_s = self._wait_s * (0.5 + fraction / 2)
         self._wait_s = min(self._wait_s * 2, LONGEST_WAIT_S)

@@ -90,7 +90,8 @@ class Client:
         self.address = resolve(address)
         self._timeout_s = timeout
         self._patience_s = patience
-        self._first_patience_s = patience if first_patience is None else first_patience
+        self._first_patience_s = first_patience
+        """None once the service has answered."""
         self._clock = SystemClock()
         self._wake = threading.Event()
         self._channel = grpc.insecure_channel(self.address, options=CHANNEL_OPTIONS)
@@ -393,7 +394,7 @@ class Client:
                 self._pause(patience, self._translated(error), deadline, repeatable=repeatable)
                 on_repeat()
             else:
-                self._first_patience_s = self._patience_s
+                self._first_patience_s = None
                 return response
 
     def _stream(
@@ -406,7 +407,7 @@ class Client:
         call = method(request, timeout=left_s)
         try:
             for response in call:
-                self._first_patience_s = self._patience_s
+                self._first_patience_s = None
                 yield response
         except grpc.RpcError as error:
             if left_s == STREAM_S and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -431,7 +432,7 @@ class Client:
         self._wake.wait(wait_s)
 
     def _patience(self) -> Patience:
-        return Patience(self._first_patience_s)
+        return Patience(self._patience_s, self._first_patience_s)
 
     def _deadline(self, timeout_s: float | None) -> float | None:
         return None if timeout_s is None else self._clock.monotonic_s() + timeout_s
