@@ -8,7 +8,7 @@ import pytest
 from jobservice.model.event import EventKind
 from jobservice.model.job import EDITABLE_ALWAYS, EDITABLE_UNTIL_FINAL, Job
 from jobservice.model.lifecycle import Reason, State
-from jobservice.model.spec import RetryPolicy
+from jobservice.model.spec import Command, RetryPolicy
 from jobservice.store.port import JobKey, Refusal, RequestKey, StopRequest, Store
 from tests.conformance.values import (
     at,
@@ -119,6 +119,18 @@ async def test_a_job_that_is_to_be_deleted_is_left_alone(store: Store) -> None:
     await store.request_stop([request], now=at(20))
     assert await update(store, key_of(fence), name="x") is Refusal.WRONG_STATE
     assert await store.retry_job(key_of(fence), now=at(21)) is Refusal.WRONG_STATE
+
+
+async def test_what_was_submitted_can_be_told_after_edits(store: Store) -> None:
+    command = Command(("a",), {"K": "v"}, b"in", "/tmp")
+    edited = new_job(command=command, name="first", labels={"k": "v"}, priority=3)
+    plain = new_job(timeout=dt.timedelta(seconds=9))
+    await store.insert_jobs([edited, plain])
+    await update(store, key_of(edited), **EDITS)
+    await update(store, key_of(edited), name="second edit")
+    nobody = JobKey("other", plain.job_id)
+    keys = [key_of(plain), nobody, key_of(edited)]
+    assert await store.find_submitted(keys) == [plain.spec, None, edited.spec]
 
 
 async def test_an_edit_does_not_change_what_a_request_id_made(store: Store) -> None:

@@ -36,8 +36,7 @@ from jobservice.model.lease import LeaseAnswer as LeaseAnswer
 from jobservice.model.lease import LiveAttempt as LiveAttempt
 from jobservice.model.lease import ProgressReport as ProgressReport
 from jobservice.model.lifecycle import Reason, State, Trigger
-from jobservice.model.spec import RetryPolicy
-
+from jobservice.model.spec import JobSpec, RetryPolicy
 
 # --- submit -----------------------------------------------------------------------------------
 
@@ -240,9 +239,10 @@ class Store(Protocol):
         """
 
     async def unclaim_attempts(self, fences: Sequence[Fence], *, now: dt.datetime) -> list[bool]:
-        """Hand back leases of attempts that have no process: RUNNING goes to QUEUED at its old place,
-        the attempt leaves no trace and its number is used again, the epoch is not. A STOPPING job is
-        left alone and answered with False: finish it.
+        """Hand back leases of attempts that have no process.
+
+        RUNNING goes to QUEUED at its old place, the attempt leaves no trace and its number is used
+        again, the epoch is not. A STOPPING job is left alone and answered with False: finish it.
         """
 
     async def extend_leases(
@@ -304,12 +304,16 @@ class Store(Protocol):
     async def find_jobs(self, keys: Sequence[JobKey]) -> list[Job | None]:
         """Jobs in full without their attempts, in the order asked."""
 
+    async def find_submitted(self, keys: Sequence[JobKey]) -> list[JobSpec | None]:
+        """What was submitted, whatever was edited since, in the order asked."""
+
     async def list_jobs(self, query: JobQuery, *, limit: int, cursor: str | None) -> JobPage:
         """A page by keyset. A cursor that is not one of this order raises PageTokenInvalid."""
 
     async def queue_position(self, key: JobKey, *, limit: int) -> int | None:
-        """How many QUEUED jobs of the tenant come before this one, counting no further than `limit`;
-        None when it is not QUEUED.
+        """How many QUEUED jobs of the tenant come before this one; None when it is not QUEUED.
+
+        Counts no further than `limit`.
         """
 
     async def next_due_at(self) -> dt.datetime | None:

@@ -111,12 +111,6 @@ def editable_row(spec: JobSpec) -> Columns:
     )
 
 
-EDITABLE_COLUMNS = (
-    "priority", "timeout_us", "stop_grace_us", "retry", "queue", "name", "labels",
-)
-"""The columns of `editable_row`."""
-
-
 def spec_row(job: NewJob) -> Columns:
     """The fields of `insert_specs`."""
     spec, command = job.spec, job.spec.command

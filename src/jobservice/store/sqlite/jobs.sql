@@ -70,9 +70,7 @@ WHERE jobs.tenant = unwanted.tenant AND jobs.job_id = unwanted.job_id
 -- Before the first edit: keep what was submitted.
 UPDATE job_specs
 SET submitted = (
-    SELECT json_object(
-        'priority', priority, 'timeout_us', timeout_us, 'stop_grace_us', stop_grace_us,
-        'retry', retry, 'queue', queue, 'name', name, 'labels', labels)
+    SELECT json_array(priority, timeout_us, stop_grace_us, retry, queue, name, labels)
     FROM jobs
     WHERE jobs.tenant = job_specs.tenant AND jobs.job_id = job_specs.job_id)
 WHERE tenant = ? AND job_id = ? AND submitted IS NULL

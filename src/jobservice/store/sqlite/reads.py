@@ -6,9 +6,9 @@ import dataclasses
 import datetime as dt
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import apsw
 
@@ -17,17 +17,21 @@ from jobservice.errors import Internal, JobServiceError, ResumeTokenExpired, Sto
 from jobservice.model.attempt import Fence
 from jobservice.model.job import AttemptState, Job
 from jobservice.model.lifecycle import State
+from jobservice.model.spec import JobSpec
 from jobservice.store.port import ChangePage, Deletable, JobKey, LiveAttempt
 from jobservice.store.rows import (
     attempt_of,
     change_of,
+    command_of,
     instant_or_none,
     job_of,
     live_attempt_of,
     parse_json,
+    spec_of,
 )
 from jobservice.store.sqlite.connect import DATABASE_ERRORS, open_reader
 from jobservice.store.sqlite.queries import QUERIES
+from jobservice.store.sqlite.transaction import ROWS_A_STATEMENT
 
 THREADS = 2
 """How many long reads run at the same time."""
@@ -145,13 +149,32 @@ def find_job(connection: apsw.Connection, key: JobKey) -> Job | None:
 
 def find_jobs(connection: apsw.Connection, keys: Sequence[JobKey]) -> list[Job | None]:
     """Jobs in full without their attempts, in the order asked."""
-    found: dict[tuple[str, str], Job] = {}
-    for begin in range(0, len(keys), 128):
-        chunk = keys[begin:begin + 128]
-        values = [value for key in chunk for value in (key.tenant, key.job_id)]
-        for row in connection.execute(QUERIES["find_jobs"].for_rows(len(chunk)), values):
-            found[row[0], row[1]] = job_of(row)
+    found = {(row[0], row[1]): job_of(row) for row in _rows_of(connection, "find_jobs", keys)}
     return [found.get((key.tenant, key.job_id)) for key in keys]
+
+
+def find_submitted(
+    connection: apsw.Connection, keys: Sequence[JobKey]
+) -> list[JobSpec | None]:
+    """What was submitted, in the order asked."""
+    found: dict[tuple[str, str], JobSpec] = {}
+    for tenant, job_id, *command, cluster, output_limit_bytes, editable in _rows_of(
+        connection, "find_submitted", keys
+    ):
+        found[tenant, job_id] = spec_of(
+            command_of(*command), cluster, output_limit_bytes, parse_json(editable)
+        )
+    return [found.get((key.tenant, key.job_id)) for key in keys]
+
+
+def _rows_of(
+    connection: apsw.Connection, name: str, keys: Sequence[JobKey]
+) -> Iterator[Sequence[Any]]:
+    """The rows of a query about given jobs."""
+    for begin in range(0, len(keys), ROWS_A_STATEMENT):
+        chunk = keys[begin:begin + ROWS_A_STATEMENT]
+        values = [value for key in chunk for value in (key.tenant, key.job_id)]
+        yield from connection.execute(QUERIES[name].for_rows(len(chunk)), values)
 
 
 def list_live(connection: apsw.Connection, worker_id: str) -> list[LiveAttempt]:

@@ -44,6 +44,16 @@ SELECT {{job_columns}}, {{full_columns}}
 FROM wanted CROSS JOIN {{job_tables}}
 WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
 
+-- name: find_submitted
+-- What was submitted: the command, and the editable fields before the first edit.
+WITH wanted (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
+SELECT jobs.tenant, jobs.job_id, argv, work_dir, env, stdin, cluster, output_limit_bytes,
+    coalesce(submitted, json_array(
+        priority, timeout_us, stop_grace_us, retry, queue, name, labels))
+FROM wanted CROSS JOIN jobs CROSS JOIN job_specs
+WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
+    AND job_specs.tenant = wanted.tenant AND job_specs.job_id = wanted.job_id
+
 -- name: list_basic
 -- Jobs out of the ones that `lists.py` walks over, in the order of the walk.
 SELECT {{job_columns}}

@@ -9,6 +9,7 @@ from jobservice.clock import to_us
 from jobservice.errors import ResumeTokenExpired
 from jobservice.model.attempt import Fence
 from jobservice.model.job import Edits, Job, NewJob
+from jobservice.model.spec import JobSpec
 from jobservice.store import port
 from jobservice.store.migrate import upgrade
 from jobservice.store.rows import position_of, position_token
@@ -143,6 +144,9 @@ class SqliteStore(port.Store):
         if len(keys) <= FEW:
             return self._readers.here(reads.find_jobs, keys)
         return await self._readers.away(reads.find_jobs, keys)
+
+    async def find_submitted(self, keys: Sequence[port.JobKey]) -> list[JobSpec | None]:
+        return await self._readers.away(reads.find_submitted, keys)
 
     async def list_jobs(
         self, query: port.JobQuery, *, limit: int, cursor: str | None

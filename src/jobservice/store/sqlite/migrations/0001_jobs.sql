@@ -85,7 +85,7 @@ CREATE TABLE job_specs (
     cluster TEXT NOT NULL,
     output_limit_bytes INTEGER NOT NULL,
     work_dir TEXT NOT NULL,
-    submitted TEXT,                         -- JSON of the editable fields before the first edit
+    submitted TEXT,                         -- JSON array of the editable columns before it
     argv TEXT NOT NULL,                     -- JSON array
     env TEXT NOT NULL,                      -- JSON object
     stdin BLOB,                             -- NULL where empty
