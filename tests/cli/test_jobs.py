@@ -244,11 +244,18 @@ def test_lists_are_tables_or_lines_of_json(shell: Shell) -> None:
     assert shell.ok("list", "--active", "--name", "listed").err == "No jobs.\n"
 
 
-def test_watch_tells_what_happens(shell: Shell) -> None:
-    job_id = shell.submit("--", "sh", "-c", "sleep 0.5; exit 3")
-    lines = shell.ok("watch", job_id).lines
+def test_watch_tells_what_happens(shell: Shell, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    job_id = shell.submit("--", "sh", "-c", f"until test -e {go}; do sleep 0.05; done; exit 3")
+    with subprocess.Popen(
+        shell.command("watch", job_id), stdout=subprocess.PIPE, env=shell.environment, text=True
+    ) as process:
+        assert process.stdout
+        first = process.stdout.readline()
+        go.touch()
+        lines = [first, *process.stdout]
     assert all(job_id in line for line in lines)
-    assert lines[-1].endswith("FAILED failed exited with 3")
+    assert lines[-1].endswith("FAILED failed exited with 3\n")
 
 
 # --- what may be asked ------------------------------------------------------------------------
