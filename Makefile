@@ -70,13 +70,13 @@ clean:  ## Remove everything that was made here: .venv, caches, build/
 	@touch $@
 
 .PHONY: static-checks all-tests
-static-checks:
+static-checks: setup
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
 	$(BIN)/python tools/proto.py --check
 	$(BIN)/lint-imports --no-logo
 
-all-tests:
+all-tests: setup
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
 define pin

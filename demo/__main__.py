@@ -1,7 +1,8 @@
 """The demo: a service on a fresh file, real jobs on real data, and a table of what became of them.
 
 It uses nothing but `jobservice serve` and the public SDK. The jobs are the programs in `demo/jobs/`;
-their results stay in `demo-data/results/`. Exits with 0 when everything went as it should.
+their results stay in `demo-data/results/`, or below another directory if one is given. Exits with 0
+when everything went as it should.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from jobservice.client.values import JobOptions
 from jobservice.model.event import Event, EventKind
 
 HERE = Path(__file__).resolve().parent
-DATA = HERE.parent / "demo-data"
+DATA = Path(sys.argv[1]).absolute() if len(sys.argv) > 1 else HERE.parent / "demo-data"
 RESULTS = DATA / "results"
 LIBRARY = sysconfig.get_path("stdlib")
 LONGEST_WAIT_S = 120.0
