@@ -32,7 +32,6 @@ demo: setup  ## Start the service, run real jobs on real data, show what became 
 	$(BIN)/python -m demo
 
 bench: setup  ## Measure the service against the hardware and its peers, on this machine
-	@command -v h2load >/dev/null || $(call install_debian_package,nghttp2-client)
 	$(BIN)/python bench/run.py
 
 proto: setup  ## Generate the code of the wire from proto/
@@ -82,9 +81,4 @@ all-tests: setup
 define pin
 $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command "make lock" --python-version 3.11 $(2) --output-file requirements/$(1).txt
-endef
-
-define install_debian_package
-{ test "$$(id -u)" = 0 || { echo "Please install the Debian package $(1)." >&2; exit 1; }; \
-	apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends $(1); }
 endef
