@@ -8,7 +8,7 @@ from jobservice.clock import from_us
 from jobservice.model.event import Event, EventKind
 from jobservice.model.ids import job_id
 from jobservice.model.job import Attempt, AttemptState, Job, Progress
-from jobservice.model.lifecycle import Reason, State
+from jobservice.model.lifecycle import LIVE, Reason, State
 from jobservice.model.spec import Command, JobSpec, RetryPolicy
 
 texts = st.text(max_size=20)
@@ -76,6 +76,8 @@ ids = st.builds(job_id, st.integers(0, 2**48 - 1), st.integers(0, 2**74 - 1))
 def jobs(draw: st.DrawFn) -> Job:
     """A job as a client may read it; without an attempt, it has nothing that comes from one."""
     updated_at = draw(instants)
+    state = draw(st.sampled_from(State))
+    estimates = st.none() | instants if state in LIVE else st.none()
     tried: dict[str, object] = {}
     if draw(st.booleans()):
         tried = draw(
@@ -92,7 +94,7 @@ def jobs(draw: st.DrawFn) -> Job:
                         Progress,
                         percent=percents,
                         step=texts,
-                        estimated_completion=st.none() | instants,
+                        estimated_completion=estimates,
                         reported_at=st.just(updated_at),
                     ),
                     "attempts": st.lists(attempts, max_size=2).map(tuple),
@@ -105,7 +107,7 @@ def jobs(draw: st.DrawFn) -> Job:
             tenant=texts,
             job_id=ids,
             spec=specs,
-            state=st.sampled_from(State),
+            state=st.just(state),
             created_at=instants,
             updated_at=st.just(updated_at),
             edit_version=counts,

@@ -27,7 +27,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from jobservice.clock import EPOCH
 from jobservice.model.event import Event, EventKind
 from jobservice.model.job import Attempt, AttemptState, Edits, Job, Progress
-from jobservice.model.lifecycle import ACTIVE, FINAL, Reason, State
+from jobservice.model.lifecycle import ACTIVE, FINAL, LIVE, Reason, State
 from jobservice.model.spec import (
     DEFAULT_CLUSTER,
     DEFAULT_OUTPUT_LIMIT_BYTES,
@@ -261,7 +261,7 @@ def _attempt_fields(job: Job) -> dict[str, Any]:
         "start_time": maybe_timestamp(job.started_at),
     }
     if job.progress is not None:
-        fields |= _progress_fields(job.progress)
+        fields |= _progress_fields(job.progress, alive=job.state in LIVE)
     return fields
 
 
@@ -290,7 +290,9 @@ def status_message(
     job: Job, *, waiting_reason: str = "", queue_position: int | None = None
 ) -> job_service_pb2.JobStatus:
     """Where a job is, as the wire has it; the newest of its attempts is part of it."""
-    progress = _progress_fields(job.progress) if job.progress is not None else {}
+    progress: dict[str, Any] = {}
+    if job.progress is not None:
+        progress = _progress_fields(job.progress, alive=job.state in LIVE)
     return job_service_pb2.JobStatus(
         job_id=job.job_id,
         state=int(job.state),  # type: ignore[arg-type]
@@ -312,7 +314,7 @@ def status_message(
 
 def event_message(event: Event) -> job_service_pb2.JobEvent:
     """An event as the wire has it."""
-    progress = _progress_fields(event.progress) if event.progress is not None else {}
+    progress = _progress_fields(event.progress, alive=True) if event.progress else {}
     return job_service_pb2.JobEvent(
         job_id=event.job_id,
         revision=event.revision,
@@ -330,11 +332,13 @@ def event_message(event: Event) -> job_service_pb2.JobEvent:
     )
 
 
-def _progress_fields(progress: Progress) -> dict[str, Any]:
+def _progress_fields(progress: Progress, *, alive: bool) -> dict[str, Any]:
+    """How far an attempt is or was; one that has ended has no time to come."""
+    estimated = progress.estimated_completion if alive else None
     return {
         "progress_percent": progress.percent,
         "current_step": progress.step,
-        "estimated_completion": maybe_timestamp(progress.estimated_completion),
+        "estimated_completion": maybe_timestamp(estimated),
     }
 
 
