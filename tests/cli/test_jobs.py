@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobservice import __version__
 from jobservice.testing.server import Server
 from jobservice.testing.wait import wait_until
 from tests.cli.conftest import Shell
@@ -306,7 +307,7 @@ def test_the_service_is_reached_over_tcp_too(shell: Shell, server: Server) -> No
 def test_versions(shell: Shell, alone: Shell) -> None:
     assert shell.ok("version").lines[0].startswith("client ")
     [versions] = shell.ok("version", "--json").objects
-    assert set(versions) == {"client", "server"}
+    assert versions == {"client": __version__, "server": __version__}
     ran = alone("version")
     assert ran.lines[1] == "server unknown"
     assert "cannot be reached" in ran.err

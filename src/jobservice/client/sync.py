@@ -8,6 +8,7 @@ A client belongs to the process that made it: after a fork, make a new one.
 """
 
 import datetime as dt
+import functools
 import os
 import threading
 import uuid
@@ -47,8 +48,9 @@ from jobservice.wire.status import from_rpc_error, is_foreign
 from jobservice.wire.stubs import JobServiceStub
 
 PAGE_SIZE = 200
+REQUEST_ID_KEY = "x-request-id"
 VERSION_KEY = "x-jobservice-version"
-"""In the initial metadata of every answer: the version of the service."""
+"""In the trailers of a call that names itself: the version of the service."""
 STREAM_S = 3600.0
 """After so long a stream is opened anew, where it was: no call is without a deadline."""
 WAIT_S = 3600.0
@@ -115,8 +117,11 @@ class Client:
     def server_version(self) -> str | None:
         """The version of the service; None where it does not say."""
         request = calls.list_request((), {}, page_size=1)
-        _, call = self._call(self._stub.ListJobs.with_call, request)
-        for key, value in call.initial_metadata() or ():
+        named = functools.partial(
+            self._stub.ListJobs.with_call, metadata=((REQUEST_ID_KEY, _new_request_id()),)
+        )
+        _, call = self._call(named, request)
+        for key, value in call.trailing_metadata() or ():
             if key == VERSION_KEY:
                 return str(value)
         return None

@@ -14,6 +14,7 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
+from jobservice import __version__
 from jobservice.errors import (
     DeadlineExceeded,
     Draining,
@@ -33,6 +34,7 @@ Streaming = Callable[[Any, str], AsyncIterator[Message]]
 
 REQUEST_ID_KEY = "x-request-id"
 REQUEST_ID_LENGTH = 128
+VERSION_KEY = "x-jobservice-version"
 
 
 class Calls:
@@ -170,11 +172,17 @@ _NUMBERS = itertools.count(1)
 
 
 def _begin(context: Context) -> str:
-    """The caller's id of the call, else a new one; bound to every log line of the call."""
+    """The caller's id of the call, else a new one; bound to every log line of the call.
+
+    A caller that names its call finds the name, and the version of the service, in the trailers.
+    """
     request_id = ""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str):
             request_id = value[:REQUEST_ID_LENGTH]
+            context.set_trailing_metadata(
+                ((REQUEST_ID_KEY, request_id), (VERSION_KEY, __version__))
+            )
     request_id = request_id or f"{_PROCESS}-{next(_NUMBERS)}"
     structlog.contextvars.bind_contextvars(**{REQUEST_ID: request_id, TENANT: DEFAULT_TENANT})
     return request_id
