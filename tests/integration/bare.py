@@ -1,6 +1,7 @@
 """What tests say over the bare API, and what a foreign client sees of a refusal."""
 
 import dataclasses
+import datetime as dt
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,13 +12,16 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details_pb2  # type: ignore[import-untyped]
 from google.rpc import status_pb2
 
-from jobservice import Client
+from jobservice import Client, RetryPolicy, State
+from jobservice.errors import NotFound
 from jobservice.model.job import Job
 from jobservice.testing.wait import wait_until
 from jobservice.wire import messages as pb
 
 SLEEP = ["sleep", "600"]
 UNKNOWN_ID = "j" + "0" * 26
+STUBBORN = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"]
+LATER = RetryPolicy(max_attempts=2, initial_backoff=dt.timedelta(hours=1))
 
 _INNARDS = re.compile(
     r"Traceback|File \"|\.py\b|apsw|sqlite|SELECT |INSERT |UPDATE |DELETE FROM|object at 0x|js-\w{8}"
@@ -106,3 +110,25 @@ def running(client: Client, job: Job) -> Job:
 def output(client: Client, job: Job, stream: str = "stdout", attempt: int = 0) -> bytes:
     """All that an attempt wrote to a stream."""
     return b"".join(chunk.data for chunk in client.logs(job, attempt, stream=stream))
+
+
+def stubborn(client: Client, stop_grace: float) -> Job:
+    """A running job that takes its whole grace to stop."""
+    job = client.create(STUBBORN, stop_grace=stop_grace)
+    wait_until(lambda: output(client, job))
+    return job
+
+
+def scheduled(client: Client) -> Job:
+    """A job that failed and waits for its next attempt."""
+    job = client.create(["false"], retry_policy=LATER)
+    wait_until(lambda: client.get(job).state is State.SCHEDULED)
+    return client.get(job)
+
+
+def gone(client: Client, job: Job) -> bool:
+    try:
+        client.get(job)
+    except NotFound:
+        return True
+    return False

@@ -9,16 +9,15 @@ from typing import Any
 
 import pytest
 
-from jobservice import Client, Job, RetryPolicy, State
+from jobservice import Client, Job, State
 from jobservice.model.job import AttemptState
 from jobservice.testing.wait import wait_until
 from jobservice.wire import messages as pb
 from jobservice.wire.stubs import JobServiceStub
-from tests.integration.bare import SLEEP, create, running
+from tests.integration.bare import LATER, SLEEP, create, running
 
 ID: Any = 3
 FULL: Any = 2
-SLOW_RETRY = RetryPolicy(max_attempts=2, initial_backoff=dt.timedelta(hours=1))
 
 
 def names(jobs: Iterator[Job]) -> list[str]:
@@ -73,7 +72,7 @@ def test_a_waiting_job_says_what_it_waits_for(parked: Client) -> None:
 
 
 def test_a_job_between_attempts_says_when_it_goes_on(local: Client) -> None:
-    made = local.create(["sh", "-c", "exit 5"], retry_policy=SLOW_RETRY)
+    made = local.create(["sh", "-c", "exit 5"], retry_policy=LATER)
     status = wait_until(lambda: (s := local.status(made)).state is State.SCHEDULED and s)
     assert status
     assert status.waiting_reason == "waits to be tried again after 1 failed attempts"
