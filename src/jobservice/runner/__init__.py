@@ -6,9 +6,13 @@ per data directory. The parts:
 
     main          flags, the lock of the data directory, leaving the worker's session
     service       the socket, the connection of the newest worker, what it asks and is told
-    attempts      the life of an attempt: launch, stop ladder, drain, end
-    cgroup        containment: each tree is born in a cgroup of its own
-    supervisor    containment without cgroups: a forked subreaper above each tree
+    attempts      all attempts: what waits, what runs, what has ended
+    attempt       the life of one: launch, stop ladder, drain, end
+    reports       what the worker has not been told yet
+    containment   what holds a process tree together: the interface
+    cgroup        each tree is born in a cgroup of its own
+    subreaper     the same without cgroups: the runner's side of its supervisors
+    supervisor    the forked process above a tree
     spawn         one process: directory, environment, posix_spawn, what a failure means
     output        pipes to files, the limit, the index (its docstring is the format)
     progress      lines of $JOBSERVICE_PROGRESS
@@ -19,6 +23,7 @@ per data directory. The parts:
     protocol      frames and the messages in them
     failpoint     where a test may kill the runner
     limits        every bound in one place
+    log           a few lines for a person
     processes     /proc
     system        system calls that Python lacks
 """

@@ -61,6 +61,12 @@ KILL_AGAIN_S = 0.5
 SUPERVISOR_DEADLINE_S = 5.0
 """A supervisor that has not emptied its tree so long after a KILL is itself killed."""
 
+SUPERVISORS_KEPT = 32
+"""Supervisors without a tree that wait for the next attempt."""
+
+SUPERVISORS_REST_S = 2.0
+"""When none had a tree for so long they are let go."""
+
 DRAIN_S = 2.0
 """How long a pipe is read on when the tree is gone and an outsider still holds its other end."""
 

@@ -33,7 +33,7 @@ from .reactor import Reactor
 from .recovery import Recovery
 from .service import Identity, Service
 from .spawn import UMASK, Directories
-from .supervisor import SubreaperContainment
+from .subreaper import SubreaperContainment
 
 EXIT_LOCKED = 75
 _SOCKET_PATH_BYTES = 107

@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable
 
 from . import cgroup, journal, limits, log, processes
-from .attempts import LOST, Attempts
+from .attempt import LOST
+from .attempts import Attempts
 from .output import lost_sizes
 from .protocol import End
 from .reactor import Reactor

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from . import failpoint, limits, log, system
-from .attempts import LOST, STOP, Attempts
+from .attempt import LOST, STOP
+from .attempts import Attempts
 from .protocol import PROTOCOL, FrameError, FrameReader, Message, encode, parse_keys
 from .reactor import IN, OUT, Reactor, Timer
 
