@@ -62,16 +62,14 @@ async def _serve(settings: Settings, lock: instance.Lock) -> None:
         waiting_limit=settings.write_queue,
         deadline_s=settings.store_timeout_s,
     )
-    async with (
-        contextlib.aclosing(_Service(settings, store)) as service,
-        asyncio.TaskGroup() as group,
-    ):
+    async with contextlib.aclosing(_Service(settings, store)) as service:
         lock.announce(await service.listen())
-        loops = service.start_loops(group)
-        await stop.wait()
-        await service.drain()
-        for loop in loops:
-            loop.cancel()
+        async with asyncio.TaskGroup() as group:
+            loops = service.start_loops(group)
+            await stop.wait()
+            await service.drain()
+            for loop in loops:
+                loop.cancel()
 
 
 class _Service:
