@@ -17,6 +17,9 @@ from tests.runner.harness import Connection, Host, holders, is_gone
 
 COUNTING = "n=0; while [ $n -lt {} ]; do echo $n; n=$((n+1)); {}; done; exit {}"
 
+UNTIL = ("n=0; while [ ! -e {flag} ]; do echo $n; n=$((n+1)); sleep 0.001; done;"
+         " echo $n > count; exit {code}")  # fmt: skip
+
 
 def lines(count: int) -> bytes:
     return b"".join(b"%d\n" % number for number in range(count))
@@ -295,9 +298,9 @@ def upgrade(host: Host, worker: Connection, command: list[str] | None = None) ->
 def test_an_upgrade_touches_no_attempt(host: Host, compiled: Path) -> None:
     worker = host.begin()
     pid = host.pid
-    tree = host.directory / "pids"
+    tree, flag = host.directory / "pids", host.directory / "flag"
     worker.start(
-        *(host.order(f"u{n}", COUNTING.format(600, "sleep 0.001", n)) for n in range(5)),
+        *(host.order(f"u{n}", UNTIL.format(flag=flag, code=n)) for n in range(5)),
         host.order("flood", ["yes"], output_limit_bytes=1 << 20),
         host.order("timeout", "exec sleep 600", run_timeout_s=1.5),
         host.order("ended", "exit 77"),
@@ -305,7 +308,7 @@ def test_an_upgrade_touches_no_attempt(host: Host, compiled: Path) -> None:
         host.order("progress", "echo 10 first > $JOBSERVICE_PROGRESS; read x < $0.none; sleep 1.2;"
                                " echo 20 second >> $JOBSERVICE_PROGRESS; exit 1"),
     )  # fmt: skip
-    pids = {key: worker.pid_of(key) for key in ("u0", "flood", "timeout", "tree")}
+    pids = {key: worker.pid_of(key) for key in ("u0", "flood", "tree")}
     worker.end_of("ended")
     wait_until(lambda: tree.exists() and tree.read_text().count("\n") == 3)
     for _ in range(3):
@@ -315,9 +318,11 @@ def test_an_upgrade_touches_no_attempt(host: Host, compiled: Path) -> None:
         known = {line["key"]: line["pid"] for line in worker.hello["attempts"]}
         assert pids.items() <= known.items()
     assert worker.end_of("ended")["exit_code"] == 77
+    flag.touch()
     for number in range(5):
         assert worker.end_of(f"u{number}")["exit_code"] == number
-        assert host.stdout(f"u{number}") == lines(600)
+        count = int((host.place(f"u{number}") / "work" / "count").read_text())
+        assert host.stdout(f"u{number}") == lines(count)
     assert worker.end_of("timeout")["cause"] == "run_timeout"
     assert worker.end_of("progress")["exit_code"] == 1
     assert worker.progress["progress"][-1] == (20.0, "second")
