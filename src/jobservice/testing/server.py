@@ -51,11 +51,11 @@ class Server:
         assert self.process is not None
         return self.process.pid
 
-    def start(self) -> Self:
-        """Start the service and wait until it is ready."""
+    def start(self, *, may_end: bool = False) -> Self:
+        """Start the service and wait until it is ready; with `may_end`, or until it has ended."""
         self.spawn()
         wait_until(self._ready_or_ended, timeout_s=START_S, what="a service that is ready")
-        if self.process is not None and self.process.poll() is not None:
+        if not may_end and self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"the service ended:\n{self.log_tail()}")
         return self
 
