@@ -15,6 +15,7 @@ from typing import Any, Self, cast
 import grpc
 
 from bench.profiling import Profiler
+from jobservice.model.lifecycle import FINAL, State
 from jobservice.wire import messages as pb
 
 COMMAND = Path(sys.executable).with_name("jobservice")
@@ -196,6 +197,12 @@ def read_logs(channel: grpc.Channel, job_id: str) -> bytes:
     call: Any = channel.unary_stream(f"{CALL}ReadLogs")
     answers = call(pb.ReadLogsRequest(job_id=job_id).SerializeToString())
     return b"".join(pb.ReadLogsResponse.FromString(each).data for each in answers)
+
+
+def is_final(channel: grpc.Channel, job_id: str) -> bool:
+    """Whether a job has come to its end."""
+    answer = raw(channel, "GetJob")(pb.GetJobRequest(job_id=job_id).SerializeToString())
+    return State(pb.GetJobResponse.FromString(answer).job.state) in FINAL
 
 
 def is_quiet(channel: grpc.Channel) -> bool:

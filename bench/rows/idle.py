@@ -16,7 +16,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 def measure(place: Workplace) -> list[Row]:
     """The share of a core of server and runner, after some jobs and a pause."""
-    watched_s = place.amount(25, 20)
+    watched_s = place.amount(25, 10)
     with place.service() as service, connected(service.unix_address) as channel:
         raw(channel, "BatchCreateJobs")(batch(WARM_UP_JOBS, place.stamp))
         wait_for(lambda: is_quiet(channel), 60, "the jobs to end")

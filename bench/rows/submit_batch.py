@@ -31,7 +31,7 @@ ARGV = ("/bin/true", "of", "the", "bench")
 
 def measure(place: Workplace) -> list[Row]:
     """Jobs per second, and how much faster than one-row commits that is."""
-    calls, commits = place.amount(300, 100), place.amount(4000, 1500)
+    calls, commits = place.amount(300, 60), place.amount(4000, 1000)
     request = place.path("batch")
     request.write_bytes(batch(BATCH, *ARGV))
     single = _SingleCommits(place.path("single.db"))

@@ -19,7 +19,7 @@ _DONE = re.compile(r"^requests: .* (\d+) succeeded, 0 failed, 0 errored, 0 timeo
 def measure(place: Workplace) -> list[Row]:
     """Calls per second of both, loaded by the same program."""
     h2load = require_h2load()
-    calls = place.amount(8000, 3000)
+    calls = place.amount(8000, 2000)
     ours, reference = [], []
     with (
         place.service(slots=0, tcp=True) as service,
