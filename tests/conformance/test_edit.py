@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jobservice.model.attempt import Cause
 from jobservice.model.event import EventKind
 from jobservice.model.job import EDITABLE_ALWAYS, EDITABLE_UNTIL_FINAL, Job
 from jobservice.model.lifecycle import Reason, State
@@ -167,6 +168,18 @@ async def test_a_final_job_can_be_retried(store: Store, exit_code: int) -> None:
     assert (event.kind, event.state) == (EventKind.RETRIED, State.QUEUED)
     [again] = await claim(store, now=at(51))
     assert (again.fence.attempt, again.fence.epoch) == (2, 2)
+
+
+async def test_a_retry_forgets_losses_and_failures(store: Store) -> None:
+    [fence] = await run(store, retry=RetryPolicy(max_attempts=1, max_lost=3))
+    await finish(store, end(fence, cause=Cause.LOST))
+    [again] = await claim(store, now=at(20))
+    await finish(store, end(again.fence, 1))
+    found = await job(store, fence)
+    assert (found.state, found.failure_count, found.lost_count) == (State.FAILED, 1, 1)
+    revived = await store.retry_job(key_of(fence), now=at(50))
+    assert isinstance(revived, Job)
+    assert (revived.failure_count, revived.lost_count, revived.attempt_count) == (0, 0, 2)
 
 
 async def test_a_retried_job_waits_behind_those_who_wait(store: Store) -> None:

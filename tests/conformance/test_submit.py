@@ -78,11 +78,12 @@ async def test_a_batch_with_a_fault_creates_nothing(store: Store) -> None:
 
 
 async def test_a_fault_is_the_callers_alone(store: Store) -> None:
-    twice = new_job()
+    faulty = [new_job() for _ in range(300)]
     others = [new_job() for _ in range(20)]
     calls = [store.insert_jobs([each]) for each in others]
     answers = await asyncio.gather(
-        *calls[:10], store.insert_jobs([twice, twice]), *calls[10:], return_exceptions=True
+        *calls[:10], store.insert_jobs([*faulty, faulty[-1]]), *calls[10:],
+        return_exceptions=True,
     )
     assert [each for each in answers if isinstance(each, BaseException)] == [answers[10]]
     assert set(await states(store)) == {each.job_id for each in others}

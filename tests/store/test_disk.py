@@ -86,6 +86,15 @@ async def test_a_full_database_refuses_and_goes_on(path: Path) -> None:
     await sound(path, {*acknowledged, last.job_id})
 
 
+async def test_what_is_acknowledged_was_synced(disk: FaultyDisk, path: Path) -> None:
+    store = await SqliteStore.open(path)
+    for _ in range(5):
+        before = disk.syncs
+        await insert(store, new_job())
+        assert disk.syncs > before
+    await store.close()
+
+
 async def test_a_failed_fsync_fails_the_calls_and_is_not_tried_again(
     disk: FaultyDisk, path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from jobservice.store.migrate import (
     upgrade,
     upgrade_connection,
 )
-from jobservice.store.sqlite.connect import check_version, open_writer
+from jobservice.store.sqlite.connect import check_version, open_reader, open_writer
 from jobservice.store.sqlite.store import SqliteStore
 
 KNOWN = len(migrations())
@@ -91,6 +91,12 @@ def test_a_migration_that_fails_is_undone_whole(path: Path, tmp_path: Path) -> N
     assert len(upgrade(path, folder)) == 1
 
 
+def test_every_statement_of_a_file_is_run(path: Path, tmp_path: Path) -> None:
+    sql = "CREATE TABLE a (x INTEGER); SELECT 1; PRAGMA user_version; CREATE TABLE b (x INTEGER)"
+    upgrade(path, folder_with(tmp_path, m0001_a=sql))
+    assert {"a", "b"} <= tables(path)
+
+
 def test_one_that_another_process_applied_meanwhile_is_passed_over(path: Path) -> None:
     known = migrations()
     slow = open_writer(path)
@@ -109,6 +115,24 @@ def test_files_are_numbered_through(tmp_path: Path, name: str) -> None:
 def test_the_files_of_the_store_are_in_the_package() -> None:
     assert SQLITE_MIGRATIONS.is_dir()
     assert KNOWN >= 1
+
+
+def test_connections_are_set_up_as_they_must_be(path: Path) -> None:
+    writer, reader = open_writer(path), open_reader(path)
+
+    def setting(connection: apsw.Connection, name: str) -> object:
+        return connection.execute(f"PRAGMA {name}").get
+
+    assert setting(writer, "journal_mode") == setting(reader, "journal_mode") == "wal"
+    assert setting(writer, "synchronous") == 2
+    assert setting(writer, "cache_size") == -65536
+    assert setting(writer, "journal_size_limit") == 1 << 26
+    assert setting(writer, "wal_autocheckpoint") == setting(reader, "wal_autocheckpoint") == 0
+    assert setting(reader, "query_only") == 1
+    with pytest.raises(apsw.ReadOnlyError):
+        reader.execute("CREATE TABLE t (x INTEGER)")
+    reader.close()
+    writer.close()
 
 
 @pytest.mark.parametrize(

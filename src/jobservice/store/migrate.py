@@ -15,7 +15,7 @@ from pathlib import Path
 import apsw
 
 from jobservice.errors import SetupError
-from jobservice.store.sqlite.connect import open_writer
+from jobservice.store.sqlite.connect import open_writer, run_all
 
 SQLITE_MIGRATIONS = Path(__file__).parent / "sqlite" / "migrations"
 
@@ -138,7 +138,7 @@ def _apply(connection: apsw.Connection, migration: Migration, path: Path) -> boo
         connection.execute(_LEDGER)
         new = migration.version not in _applied(connection)
         if new:
-            connection.execute(migration.sql)
+            run_all(connection, migration.sql)
             connection.execute(
                 "INSERT INTO schema_migrations (version, name, checksum) VALUES (?, ?, ?)",
                 (migration.version, migration.name, migration.checksum),

@@ -80,6 +80,12 @@ def open_reader(path: Path) -> apsw.Connection:
     return _opened(path, apsw.SQLITE_OPEN_READWRITE, _READER)
 
 
+def run_all(connection: apsw.Connection, sql: str) -> None:
+    """Run every statement of a text. `execute` alone stops at the first that answers with a row."""
+    for _ in connection.execute(sql):
+        pass
+
+
 def _opened(path: Path, flags: int, pragmas: str) -> apsw.Connection:
     try:
         connection = apsw.Connection(
@@ -87,7 +93,7 @@ def _opened(path: Path, flags: int, pragmas: str) -> apsw.Connection:
         )
         connection.set_busy_timeout(BUSY_MS)
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        connection.execute(pragmas)
+        run_all(connection, pragmas)
     except apsw.Error as error:
         raise SetupError(f"The database {path} cannot be opened: {error}.") from error
     return connection
