@@ -24,7 +24,6 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from jobservice.testing.invariants import check_invariants
 
 from jobservice.engine import cancel, edit, submit
 from jobservice.engine.claim import Leases
@@ -38,6 +37,7 @@ from jobservice.model.spec import Command, JobSpec, RetryPolicy
 from jobservice.store.port import JobKey, Refusal, StopRequest
 from jobservice.store.sqlite.store import SqliteStore
 from jobservice.testing.clock import JumpClock
+from jobservice.testing.invariants import check_invariants
 
 LEASE_S = 30.25
 """Never a sum of the steps that time takes, so that it is over or not."""
@@ -89,6 +89,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         self.clock = JumpClock()
         self.store = self.run(SqliteStore.open(Path(self.directory.name) / "jobs.db"))
+        self.beginning = self.run(self.store.head_position())
         self.parts = Parts(self.store, self.clock, random.Random(0), Signals())
         self.leases = Leases(self.parts, lease_s=LEASE_S)
         self.sweeps = Sweeps(
@@ -296,7 +297,7 @@ class EngineMachine(RuleBasedStateMachine):
                 known.failures,
                 known.losses,
             )
-        self.run(check_invariants(self.store))
+        self.run(check_invariants(self.store, beginning=self.beginning))
 
     # --- helpers
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from jobservice.testing.invariants import check_invariants
 
 from jobservice.clock import SystemClock
 from jobservice.engine import cancel, submit
@@ -23,6 +22,7 @@ from jobservice.model.spec import Command, JobSpec, RetryPolicy
 from jobservice.store.port import JobKey
 from jobservice.store.sqlite.store import SqliteStore
 from jobservice.testing.executor import ScriptedExecutor
+from jobservice.testing.invariants import check_invariants
 from jobservice.worker.loop import Worker
 
 T = TypeVar("T")
@@ -84,8 +84,9 @@ async def until(look: Callable[[], Awaitable[T | None]]) -> T:
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     store = await SqliteStore.open(tmp_path / "jobs.db")
+    beginning = await store.head_position()
     yield Bench(store)
-    await check_invariants(store)
+    await check_invariants(store, beginning=beginning)
     await store.close()
 
 
