@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from jobservice.errors import DeadlineExceeded, LimitExceeded, StoreUnavailable
+from jobservice.errors import DeadlineExceeded, Internal, LimitExceeded, StoreUnavailable
 from jobservice.model.lifecycle import State
 from jobservice.store.port import JobKey, JobQuery, Order, StopRequest
 from jobservice.store.sqlite.store import SqliteStore
@@ -72,6 +72,19 @@ async def test_calls_that_wait_are_committed_together(store: SqliteStore) -> Non
     await asyncio.gather(*[store.insert_jobs([new_job()]) for _ in range(400)])
     assert len(await states(store)) == 400
     assert commits <= 40
+
+
+async def test_a_faulty_call_leaves_nothing_behind(store: SqliteStore) -> None:
+    """Not even rows that no verb would show: the first statements of the call had succeeded."""
+    faulty = [new_job() for _ in range(300)]
+    answers = await asyncio.gather(
+        *[store.insert_jobs([new_job()]) for _ in range(10)],
+        store.insert_jobs([*faulty, faulty[-1]]),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in answers if isinstance(each, Exception)] == [Internal]
+    for table in ("jobs", "job_specs", "events"):
+        assert store._readers._here.execute(f"SELECT count(*) FROM {table}").get == 10
 
 
 async def test_one_thread_writes(store: SqliteStore) -> None:
