@@ -21,7 +21,9 @@ from jobservice.wire import messages as pb
 SLEEP = ["sleep", "600"]
 UNKNOWN_ID = "j" + "0" * 26
 STUBBORN = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"]
-LATER = RetryPolicy(max_attempts=2, initial_backoff=dt.timedelta(hours=1))
+_DAY = dt.timedelta(days=1)
+LATER = RetryPolicy(max_attempts=2, initial_backoff=_DAY, max_backoff=_DAY)
+"""The one retry is at a random time of the next day."""
 
 _INNARDS = re.compile(
     r"Traceback|File \"|\.py\b|apsw|sqlite|SELECT |INSERT |UPDATE |DELETE FROM|object at 0x|js-\w{8}"
