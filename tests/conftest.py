@@ -3,10 +3,16 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 ISOLATED = {"arch", "blobs", "conformance", "engine", "machine", "model", "wire", "worker"}
 """Folders whose tests touch no process and no clock but their own: they run side by side."""
+
+settings.register_profile(
+    "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shared machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
