@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jobservice.engine.parts import Parts
-from jobservice.errors import AlreadyExists, Unavailable
+from jobservice.errors import AlreadyExists
 from jobservice.model.ids import RANDOM_BITS, job_id
 from jobservice.model.job import Job, NewJob
 from jobservice.model.lifecycle import State
@@ -45,9 +45,11 @@ async def submit(
     if inserted.insertion is Insertion.CREATED:
         parts.signals.work.ring()
         return [as_submitted(new) for new in new_jobs]
-    found = await parts.store.find_jobs([JobKey(tenant, each) for each in inserted.job_ids])
+    keys = [JobKey(tenant, each) for each in inserted.job_ids]
     if inserted.insertion is Insertion.CONFLICT:
-        raise _conflict(inserted.job_ids, found, specs)
+        submitted = await parts.store.find_submitted(keys)
+        raise _conflict(inserted.job_ids, submitted, specs)
+    found = await parts.store.find_jobs(keys)
     jobs = [job for job in found if job is not None]
     if len(jobs) != len(found):
         raise AlreadyExists(
@@ -73,19 +75,17 @@ def as_submitted(new: NewJob) -> Job:
 
 
 def _conflict(
-    job_ids: Sequence[str], found: Sequence[Job | None], specs: Sequence[JobSpec]
+    job_ids: Sequence[str], submitted: Sequence[JobSpec | None], specs: Sequence[JobSpec]
 ) -> AlreadyExists:
-    fields: list[str] = []
-    if len(found) != len(specs):
-        fields.append("requests")
-    for job, spec in zip(found, specs, strict=False):
-        if job is not None:
-            fields += [each for each in _differences(job.spec, spec) if each not in fields]
+    fields = [] if len(submitted) == len(specs) else ["requests"]
+    for old, new in zip(submitted, specs, strict=False):
+        if old is not None:
+            fields += [each for each in _differences(old, new) if each not in fields]
     differs = f" with another {', '.join(fields)}" if fields else " with another body"
     return AlreadyExists(
         f"The request_id was used to create {_named(job_ids)}{differs}; use another request_id "
         "for another job.",
-        job_id=job_ids[0] if job_ids else "",
+        job_id=job_ids[0],
         fields=",".join(fields),
     )
 
@@ -100,7 +100,5 @@ def _differences(old: JobSpec, new: JobSpec) -> list[str]:
 
 
 def _named(job_ids: Sequence[str]) -> str:
-    if not job_ids:
-        raise Unavailable("The request_id is being used by another call; try again.")
     more = f" and {len(job_ids) - 1} more" if len(job_ids) > 1 else ""
     return f"job {job_ids[0]}{more}"
