@@ -4,7 +4,7 @@ import ipaddress
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from jobservice.blobs.port import Outputs
@@ -13,6 +13,7 @@ from jobservice.engine.parts import Parts
 from jobservice.engine.watch import ChangeFeed
 from jobservice.errors import SetupError
 from jobservice.server.calls import Calls
+from jobservice.server.health_service import HealthService
 from jobservice.server.jobs_service import SERVICE_NAME, JobsService
 from jobservice.telemetry import logger
 
@@ -39,7 +40,7 @@ class Listener:
             max_streams=settings.max_streams,
         )
         self._jobs = JobsService(parts, feed, outputs)
-        self._health = health.aio.HealthServicer()
+        self._health = HealthService([SERVICE_NAME])
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> list[str]:
@@ -60,14 +61,12 @@ class Listener:
             addresses.append(_bind_tcp(server, self._settings.listen))
         await server.start()
         self._server = server
-        for name in ("", SERVICE_NAME):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return addresses
 
     async def stop(self, grace_s: float) -> None:
         """Not ready any more, accept nothing new, give calls in flight `grace_s` to end."""
         if self._server is not None:
-            await self._health.enter_graceful_shutdown()
+            self._health.leave()
             self._calls.drain()
             await self._server.stop(grace_s)
 
