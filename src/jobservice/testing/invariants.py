@@ -49,16 +49,18 @@ async def check_invariants(
     """
     jobs = {(job.tenant, job.job_id): job for job in await _all_jobs(store, tenants)}
     events = await _all_events(store, beginning)
-    told = {(event.tenant, event.job_id) for event in events}
-    deleted = {
-        (event.tenant, event.job_id) for event in events if event.kind is EventKind.DELETED
-    }
-    assert jobs.keys() == told - deleted, "a job without events, or events without a job"
+    told: dict[tuple[str, str], list[Event]] = {}
+    for event in events:
+        told.setdefault((event.tenant, event.job_id), []).append(event)
+    deleted = {(event.tenant, event.job_id) for event in events if event.kind is EventKind.DELETED}
+    assert jobs.keys() == told.keys() - deleted, "a job without events, or events without a job"
     for (tenant, job_id), listed in jobs.items():
         job = await store.find_job(JobKey(tenant, job_id))
         assert job is not None, f"{job_id} is in a list and cannot be found"
-        assert job.state is listed.state, f"{job_id} is {listed.state!r} in a list and {job.state!r}"
-        check_job(job, [event for event in events if event.job_id == job_id])
+        assert job.state is listed.state, (
+            f"{job_id} is {listed.state!r} in a list and {job.state!r}"
+        )
+        check_job(job, told[tenant, job_id])
 
 
 def check_job(job: Job, events: Sequence[Event]) -> None:
@@ -72,7 +74,9 @@ def check_job(job: Job, events: Sequence[Event]) -> None:
     final = job.state in FINAL
     assert (job.ended_at is not None) == final, f"{job.job_id} is {job.state!r}: {job.ended_at=}"
     scheduled = job.state is State.SCHEDULED
-    assert (job.start_at is not None) == scheduled, f"{job.job_id} is {job.state!r}: {job.start_at=}"
+    assert (job.start_at is not None) == scheduled, (
+        f"{job.job_id} is {job.state!r}: {job.start_at=}"
+    )
 
 
 def _check_history(job: Job, events: Sequence[Event]) -> None:
