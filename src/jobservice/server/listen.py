@@ -13,11 +13,7 @@ from jobservice.engine.parts import Parts
 from jobservice.engine.watch import ChangeFeed
 from jobservice.errors import SetupError
 from jobservice.server.calls import Calls
-<<<<<<< ours
 from jobservice.server.health_service import HealthService
-=======
-from jobservice.server.health import Health
->>>>>>> theirs
 from jobservice.server.jobs_service import SERVICE_NAME, JobsService
 from jobservice.telemetry import logger
 
@@ -44,11 +40,7 @@ class Listener:
             max_streams=settings.max_streams,
         )
         self._jobs = JobsService(parts, feed, outputs)
-<<<<<<< ours
         self._health = HealthService([SERVICE_NAME])
-=======
-        self._health = Health()
->>>>>>> theirs
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> list[str]:
@@ -74,11 +66,7 @@ class Listener:
     async def stop(self, grace_s: float) -> None:
         """Not ready any more, accept nothing new, give calls in flight `grace_s` to end."""
         if self._server is not None:
-<<<<<<< ours
             self._health.leave()
-=======
-            await self._health.leave()
->>>>>>> theirs
             self._calls.drain()
             await self._server.stop(grace_s)
 
