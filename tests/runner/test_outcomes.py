@@ -217,7 +217,7 @@ def test_a_job_may_hurt_its_session_and_its_parent(host: Host, worker: Connectio
     worker.start(host.order("bystander", ["sleep", "600"]))
     worker.pid_of("bystander")
     end = end_by(worker, host.order("harm", "trap '' HUP; kill -HUP $PPID; kill -INT $PPID;"
-                                            " kill -USR1 $PPID; kill -9 0"))
+                                            " kill -USR1 $PPID; kill $PPID; sleep 0.1; kill -9 0"))
     assert (end["cause"], end["signal"]) == ("exit", 9)
     worker.stop("bystander")
     assert worker.end_of("bystander")["cause"] == "stop"

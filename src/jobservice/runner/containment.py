@@ -80,7 +80,12 @@ class Containment(Protocol):
 
 
 def reap_children() -> Iterator[tuple[int, int, resource.struct_rusage]]:
-    """Every child that has ended by now, with its status and rusage."""
+    """Every child that has ended by now, with its status and rusage.
+
+    SIGCHLD comes through a signalfd and tells of all children at once, orphans that fell to us
+    included; a pidfd each would cost four more system calls an attempt and could not see those. The
+    pid of a child cannot be used again before it is reaped here, so it may be signalled until then.
+    """
     while True:
         try:
             pid, status, usage = os.wait4(-1, os.WNOHANG)

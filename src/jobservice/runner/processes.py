@@ -80,6 +80,16 @@ def descendants(pid: int, known: Collection[int] = ()) -> list[int]:
     return found
 
 
+def is_our_descendant(pid: int) -> bool:
+    """Whether a pid names a process beneath us now."""
+    ours, seen = os.getpid(), 0
+    while pid > 1 and seen < 10_000:
+        if pid == ours:
+            return True
+        pid, seen = parent(pid), seen + 1
+    return False
+
+
 def send_signal(pid: int, number: signal.Signals, is_still_meant: Callable[[int], bool]) -> bool:
     """Signal a process that `is_still_meant(pid)` names after a pidfd of it was opened."""
     try:

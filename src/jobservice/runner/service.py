@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from . import failpoint, limits, log, system
+from . import failpoint, limits, log, processes, system
 from .attempt import LOST, STOP
 from .attempts import Attempts
 from .protocol import PROTOCOL, FrameError, FrameReader, Message, encode, parse_keys
@@ -138,15 +138,15 @@ class Service:
     # --- signals -------------------------------------------------------------------------------
 
     def _take_signals(self) -> None:
-        data = os.read(self._signals, 64 * system.SIGNAL_INFO_BYTES)
-        numbers = {int.from_bytes(data[start:start + 4], "little")
-                   for start in range(0, len(data), system.SIGNAL_INFO_BYTES)}
-        if _CHILD in numbers:
-            self.attempts.reap()
-        if _TERMINATE in numbers:
+        received = system.read_signals(self._signals)
+        senders = [sender for number, sender in received if number == _TERMINATE]
+        # A job whose parent we are may say `kill $PPID`: that is none of its business.
+        if any(not processes.is_our_descendant(sender) for sender in senders):
             log.say("told to end by SIGTERM: stopping all attempts")
             self._leaving = True
             self.attempts.stop_all(LOST)
+        if any(number == _CHILD for number, _ in received):
+            self.attempts.reap()
 
     # --- the connection ------------------------------------------------------------------------
 

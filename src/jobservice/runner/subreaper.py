@@ -24,7 +24,6 @@ from .supervisor import (
     TERMINATE,
     encode_program,
     fork_supervisor,
-    is_our_descendant,
 )
 
 _ORPHANS_AGAIN_S = 0.02
@@ -223,7 +222,7 @@ class SubreaperContainment:
         orphans = [pid for pid in processes.children(os.getpid()) if pid not in self._handles]
         for orphan in orphans:
             for pid in [orphan, *processes.descendants(orphan)]:
-                processes.send_signal(pid, signal.SIGKILL, is_our_descendant)
+                processes.send_signal(pid, signal.SIGKILL, processes.is_our_descendant)
         if any(processes.start_time(pid) for pid in orphans):
             self.reactor.after(_ORPHANS_AGAIN_S, self._look_for_orphans)
             return

@@ -154,19 +154,9 @@ class Supervisor:
         skipped = self._had_term if number is signal.SIGTERM else frozenset[int]()
         for pid in processes.descendants(os.getpid()):
             if pid not in skipped:
-                processes.send_signal(pid, number, is_our_descendant)
+                processes.send_signal(pid, number, processes.is_our_descendant)
                 if number is signal.SIGTERM:
                     self._had_term.add(pid)
-
-
-def is_our_descendant(pid: int) -> bool:
-    """Whether a pid names a process beneath us now."""
-    ours, seen = os.getpid(), 0
-    while pid > 1 and seen < 10_000:
-        if pid == ours:
-            return True
-        pid, seen = processes.parent(pid), seen + 1
-    return False
 
 
 def fork_supervisor(program: Program) -> tuple[int, socket.socket]:

@@ -45,6 +45,16 @@ def signal_descriptor(signals: Iterable[signal.Signals]) -> int:
     return _check(_libc.signalfd(-1, ctypes.byref(mask), os.O_CLOEXEC | os.O_NONBLOCK))
 
 
+def read_signals(fd: int) -> list[tuple[int, int]]:
+    """Number and sender of each signal that waits in a descriptor of `signal_descriptor`."""
+    data = os.read(fd, 64 * SIGNAL_INFO_BYTES)
+    return [
+        (int.from_bytes(data[start:start + 4], "little"),
+         int.from_bytes(data[start + 12:start + 16], "little"))
+        for start in range(0, len(data), SIGNAL_INFO_BYTES)
+    ]
+
+
 def become_subreaper() -> None:
     """Make orphans among our descendants our children, so that they can be found and reaped."""
     _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
