@@ -107,8 +107,9 @@ def is_alive(pid: int) -> bool:
 
 
 def runner_pid(server: Server) -> int:
-    """The pid of the newest runner of a data directory, dead or alive."""
-    return int((server.data_dir / "runner" / "lock").read_text())
+    """The pid of the newest runner of a data directory, dead or alive; waits for the first one."""
+    lock = server.data_dir / "runner" / "lock"
+    return int(wait_until(lambda: lock.exists() and lock.read_text(), what="a runner") or 0)
 
 
 def kill_runner(server: Server) -> int:

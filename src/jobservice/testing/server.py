@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import grpc
 import psutil
@@ -24,6 +24,8 @@ COMMAND = Path(sys.executable).with_name("jobservice")
 
 class Server:
     """`jobservice serve` on a data directory. Leave it by `stop`, `kill` or the `with` block."""
+
+    program: ClassVar[Sequence[str]] = (str(COMMAND),)
 
     def __init__(
         self, data_dir: Path, *options: str, tcp: bool = False, env: dict[str, str] | None = None
@@ -61,7 +63,7 @@ class Server:
 
     def spawn(self) -> None:
         """Start the service without waiting."""
-        command = [str(COMMAND), "serve", "--data-dir", str(self.data_dir), *self._options]
+        command = [*self.program, "serve", "--data-dir", str(self.data_dir), *self._options]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("JOBSERVICE_")}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own command
