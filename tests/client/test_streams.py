@@ -73,36 +73,6 @@ def test_a_watch_of_all_hears_of_new_jobs(client: Client) -> None:
     reader.join()
 
 
-def test_a_watch_outlives_a_restart_without_gap_or_repeat(service: Service) -> None:
-    with Client(service.address) as client:
-        job = client.create(ARGV, retries=3)
-        seen: list[Job | Event] = []
-        reader = Reader(lambda: seen.extend(client.watch([job])))
-        for attempt in (1, 2, 3):
-            service.running(job.job_id, attempt)
-            service.stop()
-            service.start()
-            service.end(job.job_id, attempt, exit_code=0 if attempt == 3 else 1)
-        reader.join()
-    numbered = [e for e in seen if not (isinstance(e, Event) and e.kind is EventKind.PROGRESS)]
-    revisions = [each.revision for each in numbered]
-    assert revisions == list(range(revisions[0], revisions[0] + len(revisions)))
-    assert numbered[-1].state is State.SUCCEEDED
-
-
-def test_wait_outlives_a_restart(service: Service) -> None:
-    with Client(service.address) as client:
-        job = client.create(ARGV)
-        service.running(job.job_id)
-        done: list[Job] = []
-        reader = Reader(lambda: done.append(client.wait(job)))
-        service.stop()
-        service.call(lambda: service.executor.end(service.running(job.job_id), exit_code=7))
-        service.start()
-        reader.join()
-        assert done[0].exit_code == 7
-
-
 # --- logs -------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,6 @@
 """Faults around the service: a full disk, a second server, files that are not as they should be."""
 
 import os
-import shutil
 import sqlite3
 import subprocess
 import tempfile
@@ -57,14 +56,16 @@ def test_a_database_of_a_newer_schema_is_refused_and_left_alone(data_dir: Path) 
     [
         (["--data-dir", "/tmp/" + "x" * 100], "107"),
         (["--data-dir", "/proc/nowhere"], "/proc/nowhere"),
-        (["--data-dir", "/tmp/js-refused", "--listen", "0.0.0.0:4711"], "loopback"),
-        (["--data-dir", "/tmp/js-refused", "--listen", "nonsense"], "listen"),
-        (["--data-dir", "/tmp/js-refused", "--slots", "-1"], "slots"),
+        (["--data-dir", "{fresh}", "--listen", "0.0.0.0:4711"], "loopback"),
+        (["--data-dir", "{fresh}", "--listen", "nonsense"], "listen"),
+        (["--data-dir", "{fresh}", "--slots", "-1"], "slots"),
     ],
 )
-def test_what_cannot_be_served_is_said_in_one_sentence(options: list[str], word: str) -> None:
-    refused = serve_once(*options)
-    shutil.rmtree("/tmp/js-refused", ignore_errors=True)
+def test_what_cannot_be_served_is_said_in_one_sentence(
+    data_dir: Path, options: list[str], word: str
+) -> None:
+    data_dir.parent.mkdir(exist_ok=True)
+    refused = serve_once(*[option.replace("{fresh}", str(data_dir)) for option in options])
     assert refused.returncode in {2, SETUP_EXIT_CODE}
     assert word in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -58,12 +58,15 @@ WAIT_S = 3600.0
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
-"""A dead host is noticed after 80 s at the latest; a returned service is found within a second."""
+"""A dead host is noticed after 80 s at the latest; a returned service is found within a second.
+
+`min_reconnect_backoff` is also how long one attempt to connect may take: a busy service needs it.
+"""
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

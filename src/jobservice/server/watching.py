@@ -51,15 +51,19 @@ async def _begin(
 async def _begin_again(
     parts: Parts, watch: "_Watch", subscription: Subscription
 ) -> AsyncIterator[Message]:
-    """What was missed, before it is asked whether the jobs have ended: their ends may be in it."""
+    """What was missed, and only then whether all has ended.
+
+    The end of a job that is final in the snapshot lies before the head that is read after it, so it
+    is told before the watch is over.
+    """
+    known = [job async for job in _snapshot(parts, watch)] if watch.job_ids else []
     head = await parts.store.head_position()
     while subscription.position != head:
         for change in await subscription.next(until=head):
             if watch.is_news(change.event):
                 yield _told(change)
-    if watch.job_ids:
-        async for job in _snapshot(parts, watch):
-            watch.note_end(job)
+    for job in known:
+        watch.note_end(job)
     watch.missing()
 
 
