@@ -1,0 +1,133 @@
+"""Jobs on a full disk: they end, their ends are told, and the service heals by itself."""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobservice import Client
+from jobservice.errors import StoreFull
+from jobservice.model.lifecycle import State
+from jobservice.testing.server import Server
+from jobservice.testing.wait import wait_until
+from tests.integration.bare import output, running
+from tests.integration.conftest import tidy
+from tests.integration.crash import Witness, all_final, check_file, processes
+
+DISK_BYTES = 32 << 20
+JOBS = 4
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A file system of its own, too small for comfort."""
+    folder = Path(tempfile.mkdtemp(prefix="js-"))
+    options = f"size={DISK_BYTES}".encode()
+    if _libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, options):
+        pytest.skip(f"cannot mount a tmpfs here: {os.strerror(ctypes.get_errno())}")
+    yield folder
+    assert not _libc.umount2(os.fsencode(folder), 0)
+    folder.rmdir()
+
+
+@pytest.fixture
+def server(disk: Path, tmp_path: Path) -> Iterator[Server]:
+    """A service whose data directory lies on the small disk, and nothing else of the test."""
+    server = Server(disk / disk.name, "--slots", str(JOBS))
+    server.log_path = tmp_path / "log"
+    yield server.start()
+    tidy(server)
+    check_file(server)
+
+
+@contextlib.contextmanager
+def filled(disk: Path) -> Iterator[None]:
+    """Every byte of the disk is taken."""
+    ballast = disk / "ballast"
+    descriptor = os.open(ballast, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(descriptor, bytes(4096))
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+        ballast.unlink()
+
+
+def is_full(client: Client, acknowledged: list[str]) -> bool:
+    """Whether a submit is refused for want of space; if not, it counts as acknowledged."""
+    try:
+        acknowledged.append(client.create(["true"], stdin=bytes(50_000)).job_id)
+    except StoreFull:
+        return True
+    return False
+
+
+def refused(client: Client) -> Callable[[], bool]:
+    acknowledged: list[str] = []
+    return lambda: is_full(client, acknowledged)
+
+
+def test_ends_on_a_full_disk_are_told_when_there_is_space_again(
+    server: Server, disk: Path, tmp_path: Path
+) -> None:
+    witness = Witness(tmp_path / "witness")
+    script = f"until [ -e {tmp_path}/go ]; do sleep 0.02; done; echo last words; exit 7"
+    with Client(server.unix_address) as client:
+        jobs = client.create_many([witness.job(script)] * JOBS)
+        for job in jobs:
+            running(client, job)
+        acknowledged: list[str] = []
+        with filled(disk):
+            wait_until(lambda: is_full(client, acknowledged), what="a refusal")
+            with pytest.raises(StoreFull):
+                client.cancel(jobs[0])
+            (tmp_path / "go").touch()
+            wait_until(lambda: not processes(witness.folder), what="the end of all processes")
+            for job in jobs:
+                assert client.get(job).attempt_count == 1
+            assert {job.job_id for job in client.list()} == {
+                *acknowledged,
+                *(job.job_id for job in jobs),
+            }
+        done = all_final(client, jobs)
+        assert {(job.exit_code, job.attempt_count) for job in done} == {(7, 1)}
+        witness.check(done)
+        for job_id in acknowledged:
+            assert client.wait(job_id, timeout=20).state is State.SUCCEEDED
+        assert server.process is not None
+        assert server.process.poll() is None
+
+
+@pytest.mark.parametrize("containment", ["cgroup", "subreaper"])
+def test_a_job_that_fills_the_disk_ends_and_says_so(
+    server: Server, disk: Path, containment: str
+) -> None:
+    server.stop()
+    server._options += ["--containment", containment]
+    server.start()
+    with Client(server.unix_address) as client:
+        greedy = client.create(["sh", "-c", f"head -c {2 * DISK_BYTES} /dev/zero; exit 3"])
+        other = client.create(["sh", "-c", "echo small; exit 4"])
+        wait_until(lambda: shutil.disk_usage(disk).free < (1 << 20), what="a full disk")
+        wait_until(lambda: not processes(greedy.job_id), what="the end of the greedy job")
+        with filled(disk):
+            wait_until(refused(client), what="a refusal")
+        shard = next((server.data_dir / "attempts").glob(f"*/{greedy.job_id}-1"))
+        (shard / "stdout").unlink()
+        done = client.wait(greedy, timeout=20)
+        assert (done.exit_code, done.attempt_count) == (3, 1)
+        attempt = done.attempts[0]
+        assert attempt.stdout_bytes == 2 * DISK_BYTES
+        assert 0 < attempt.dropped_bytes < attempt.stdout_bytes
+        assert client.wait(other, timeout=20).exit_code == 4
+        client.delete(greedy)
+        assert output(client, client.get(other)) in {b"small\n", b""}
+        assert client.wait(client.create(["true"]), timeout=20).state is State.SUCCEEDED
