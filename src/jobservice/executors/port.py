@@ -25,7 +25,7 @@ class StartOrder:
     """The attempt's own directory, made by the executor: `stdout`, `stderr`, `index`, `work/`."""
     argv: Sequence[str]
     env: dict[str, str]
-    """The job's own variables; the executor adds PATH, HOME and JOBSERVICE_* beneath them."""
+    """The job's own variables. The executor puts PATH, HOME and LANG beneath, JOBSERVICE_* on top."""
     stdin: bytes
     work_dir: str | None
     """Absolute; None means `directory/work`."""
