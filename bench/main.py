@@ -59,8 +59,8 @@ def _keep(about: Sequence[str], text: str) -> None:
     day = dt.datetime.now(dt.UTC).date()
     lines = "\n".join(f"- {line}" for line in about)
     RESULTS.write_text(
-        f"# The last full run of `make bench`\n\nOn {day}, on a shared machine: read the ratios, "
-        f"and see [README.md](README.md).\n\n{lines}\n\n{text}\n"
+        f"# The last full run of `make bench`\n\nOn {day}, on a shared machine: read the ratios "
+        f"and the load, and see [README.md](README.md).\n\n{lines}\n\n{text}\n"
     )
 
 

@@ -2,11 +2,17 @@
 
 import dataclasses
 import functools
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench.profiling import Profiler
 from bench.service import Service
 from bench.tools import build
+
+LEAST_ROUNDS = 3
+ROUNDS_S = 40.0
+"""After so long a row begins no more rounds than it must."""
 
 
 @dataclasses.dataclass
@@ -31,6 +37,14 @@ class Workplace:
         """A service with data of its own."""
         profiler = Profiler(self.directory) if self.profile else None
         return Service(self.path("data"), *options, slots=slots, tcp=tcp, profiler=profiler)
+
+    def rounds(self, full: int, quick: int) -> Iterator[int]:
+        """The rounds of a row; fewer on a slow machine, but never less than `LEAST_ROUNDS`."""
+        begin = time.monotonic()
+        for number in range(self.amount(full, quick)):
+            if number >= LEAST_ROUNDS and time.monotonic() - begin > ROUNDS_S:
+                return
+            yield number
 
     @functools.cached_property
     def stamp(self) -> str:

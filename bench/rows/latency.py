@@ -22,7 +22,6 @@ _Sides = tuple[_Blocks, _Blocks]
 
 def measure(place: Workplace) -> list[Row]:
     """Milliseconds at the middle and at the 99th percentile, of all blocks together."""
-    blocks = place.amount(6, 3)
     syncs: list[float] = []
     ours: _Blocks = []
     bare: _Blocks = []
@@ -35,11 +34,11 @@ def measure(place: Workplace) -> list[Row]:
         service_call, bare_call = raw(channel, "CreateJob"), raw(bare_channel, "CreateJob")
         for call in (service_call, bare_call):
             _block(place, call, WARM_UP)
-        for _ in range(blocks):
+        for _ in place.rounds(6, 3):
             ours.append(_block(place, service_call, BLOCK))
             bare.append(_block(place, bare_call, BLOCK))
             syncs += _syncs_ms(place.path("syncs"))
-    what = f"submit to process start, {blocks * BLOCK} samples"
+    what = f"submit to process start, {len(ours) * BLOCK} samples"
     note = (
         f"a bare write and fdatasync took {quantile(syncs, 0.5):.2f} ms in the middle and "
         f"{quantile(syncs, 0.99):.2f} ms at p99 between the blocks; ours waits for two commits, the "

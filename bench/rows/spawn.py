@@ -38,8 +38,8 @@ class _Rounds:
 
 def measure_32(place: Workplace) -> list[Row]:
     """With 32 slots; also the loop with the same files made, and the other containment."""
-    auto = _measure(place, 32, place.amount(2000, 600), place.amount(5, 3), "auto")
-    other = _measure(place, 32, place.amount(500, 200), place.amount(3, 1), "subreaper")
+    auto = _measure(place, 32, place.amount(2000, 600), (5, 3), "auto")
+    other = _measure(place, 32, place.amount(500, 200), (3, 1), "subreaper")
     return [
         _row("spawn_32", "processes end to end, 32 slots / bare C loop", auto, 0.45, 0.55),
         Row(
@@ -55,7 +55,7 @@ def measure_32(place: Workplace) -> list[Row]:
 
 def measure_2(place: Workplace) -> list[Row]:
     """With two slots, as many as the loop has in flight."""
-    rounds = _measure(place, 2, place.amount(2000, 400), place.amount(5, 3), "auto")
+    rounds = _measure(place, 2, place.amount(2000, 400), (5, 3), "auto")
     return [_row("spawn_2", "processes end to end, 2 slots / bare C loop", rounds, 0.25)]
 
 
@@ -68,19 +68,21 @@ def _row(
     return Row(name, what, ours, bare, ratio, [note] if name else [])
 
 
-def _measure(place: Workplace, slots: int, jobs: int, count: int, containment: str) -> _Rounds:
+def _measure(
+    place: Workplace, slots: int, jobs: int, counts: tuple[int, int], containment: str
+) -> _Rounds:
     rounds = _Rounds()
     with (
         place.service("--containment", containment, slots=slots) as service,
         connected(service.unix_address) as channel,
     ):
         _run_jobs(channel, place.stamp, "warm-up", WARM_UP)
-        for number in range(count):
+        for number in place.rounds(*counts):
             rounds.ours.append(_run_jobs(channel, place.stamp, f"round-{number}", jobs))
             rounds.bare.append(_run_loop(place, jobs))
             rounds.with_files.append(_run_loop(place, jobs, files=True))
         rounds.containment = _containment(service)
-        for number in range(count):
+        for number in range(len(rounds.ours)):
             _check_done(channel, f"round-{number}", jobs)
     return rounds
 

@@ -38,7 +38,7 @@ def measure(place: Workplace) -> list[Row]:
     ours, reference = [], []
     with place.service(slots=0) as service:
         _submit(service.unix_address, request, calls // 10)
-        for _ in range(place.amount(5, 3)):
+        for _ in place.rounds(5, 3):
             ours.append(_submit(service.unix_address, request, calls) * BATCH)
             reference.append(single.commit(commits))
     single.close()

@@ -27,7 +27,7 @@ def measure(place: Workplace) -> list[Row]:
     ):
         for address in (service.tcp_address, echo):
             _load(h2load, address, _body(place, "warm-up"), 1000)
-        for number in range(place.amount(5, 3)):
+        for number in place.rounds(5, 3):
             body = _body(place, f"round-{number}")
             ours.append(_load(h2load, service.tcp_address, body, calls))
             reference.append(_load(h2load, echo, body, calls))
