@@ -23,13 +23,6 @@ Serve = Callable[..., Server]
 DELETES_AT_ONCE = 16
 
 
-def cgroups_of(data_dir: Path) -> list[str]:
-    """Control groups that a runner of the data directory left behind."""
-    roots = [Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")]
-    pid_names = [p for root in roots if root.is_dir() for p in root.rglob("jobservice*")]
-    return [str(path) for path in pid_names if path.is_dir() and data_dir.name in str(path)]
-
-
 def short_directory() -> Iterator[Path]:
     """A short path: a socket has to fit into 107 bytes."""
     parent = Path(tempfile.mkdtemp(prefix="js-"))
@@ -70,7 +63,6 @@ def tidy(server: Server) -> None:
         for job in list(client.active()):
             client.cancel(job, wait=True)
     wait_until(lambda: not server.leftovers(), what=f"the end of {server.leftovers()}")
-    assert cgroups_of(server.data_dir) == []
 
 
 # --- services that are shared ---------------------------------------------------------------------
