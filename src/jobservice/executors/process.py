@@ -148,6 +148,8 @@ class ProcessExecutor:
                 f"The runner of {self._runner_dir} does not answer; its pid is in"
                 f" {self._runner_dir / 'lock'}, and {self._runner_dir / 'runner.log'} may say why."
             ) from None
+        except OSError as error:
+            raise ExecutorUnavailable(f"The runner cannot be started: {error}.") from error
         if hello["protocol"] != PROTOCOL:
             self._drop_link()
             raise ExecutorUnavailable(
