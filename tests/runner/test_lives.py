@@ -305,7 +305,8 @@ def test_an_upgrade_touches_no_attempt(host: Host, compiled: Path) -> None:
         host.order("timeout", "exec sleep 600", run_timeout_s=1.5),
         host.order("ended", "exit 77"),
         host.order("tree", [str(compiled / "daemons"), str(tree), "1", "stay"], stop_grace_s=0.1),
-        host.order("progress", "echo 10 first > $JOBSERVICE_PROGRESS; read x < $0.none; sleep 1.2;"
+        host.order("progress", "echo 10 first > $JOBSERVICE_PROGRESS;"
+                               f" until [ -e {flag} ]; do sleep 0.05; done;"
                                " echo 20 second >> $JOBSERVICE_PROGRESS; exit 1"),
     )  # fmt: skip
     pids = {key: worker.pid_of(key) for key in ("u0", "flood", "tree")}
