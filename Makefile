@@ -71,6 +71,7 @@ clean:  ## Remove everything that was made here: .venv, caches, build/
 .PHONY: static-checks all-tests
 static-checks: setup
 	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
 	$(BIN)/python tools/proto.py --check
 	$(BIN)/lint-imports --no-logo

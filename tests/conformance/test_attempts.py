@@ -37,7 +37,9 @@ async def test_a_start_is_kept_and_told(store: Store) -> None:
     assert found.attempts[0].started_at == at(2)
     event = (await changes(store))[-1].event
     assert (event.kind, event.state, event.previous_state) == (
-        EventKind.STARTED, State.RUNNING, State.RUNNING
+        EventKind.STARTED,
+        State.RUNNING,
+        State.RUNNING,
     )
     assert (event.at, event.attempt) == (at(2), 1)
 
@@ -53,8 +55,14 @@ async def test_a_start_that_is_told_again_changes_nothing(store: Store) -> None:
 async def test_a_success_ends_the_job(store: Store) -> None:
     [fence] = await run(store)
     ending = end(
-        fence, ended_at=at(9), started_at=at(1), cpu_s=1.25, max_rss_bytes=4096, stdout_bytes=10,
-        stderr_bytes=20, dropped_bytes=3,
+        fence,
+        ended_at=at(9),
+        started_at=at(1),
+        cpu_s=1.25,
+        max_rss_bytes=4096,
+        stdout_bytes=10,
+        stderr_bytes=20,
+        dropped_bytes=3,
     )
     [settlement] = await finish(store, ending, now=at(10))
     assert settlement is not None
@@ -64,7 +72,9 @@ async def test_a_success_ends_the_job(store: Store) -> None:
     assert (found.ended_at, found.updated_at, found.started_at) == (at(10), at(10), NOW)
     [attempt] = found.attempts
     assert (attempt.state, attempt.started_at, attempt.ended_at) == (
-        AttemptState.SUCCEEDED, NOW, at(9)
+        AttemptState.SUCCEEDED,
+        NOW,
+        at(9),
     )
     assert (attempt.cpu_s, attempt.max_rss_bytes) == (1.25, 4096)
     assert (attempt.stdout_bytes, attempt.stderr_bytes, attempt.dropped_bytes) == (10, 20, 3)
@@ -86,8 +96,13 @@ async def test_the_decision_rests_on_the_stored_job(store: Store) -> None:
     [(live, given)] = seen
     assert given == ending
     assert live == LiveJob(
-        fence.tenant, fence.job_id, State.RUNNING, RetryPolicy(max_attempts=7, multiplier=1.5),
-        0, 0, delete_requested=False,
+        fence.tenant,
+        fence.job_id,
+        State.RUNNING,
+        RetryPolicy(max_attempts=7, multiplier=1.5),
+        0,
+        0,
+        delete_requested=False,
     )
 
 
@@ -113,13 +128,17 @@ async def test_a_failure_is_tried_again_until_the_policy_says_no(store: Store) -
     await finish(store, end(fence, 3, ended_at=at(10)))
     found = await job(store, fence)
     assert (found.state, found.reason, found.message) == (
-        State.SCHEDULED, Reason.EXIT_CODE, "exit code"
+        State.SCHEDULED,
+        Reason.EXIT_CODE,
+        "exit code",
     )
     assert (found.start_at, found.failure_count, found.exit_code) == (at(11), 1, 3)
     assert found.ended_at is None
     event = (await changes(store))[-1].event
     assert (event.kind, event.start_at, event.reason) == (
-        EventKind.RETRYING, at(11), Reason.EXIT_CODE
+        EventKind.RETRYING,
+        at(11),
+        Reason.EXIT_CODE,
     )
     assert await store.next_due_at() == at(11)
     assert await store.release_due(now=at(10.999), limit=10) == 0

@@ -51,7 +51,7 @@ async def test_changes_are_in_order_and_each_has_its_place(store: Store) -> None
     assert len({each.position for each in told}) == len(told)
     assert told[-1].position == await store.head_position()
     for n, each in enumerate(told):
-        assert await changes(store, each.position) == told[n + 1:]
+        assert await changes(store, each.position) == told[n + 1 :]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 1000])
@@ -95,9 +95,16 @@ async def test_the_whole_life_of_a_job_is_told(store: Store) -> None:
     await finish(store, end(third.fence, 1), now=at(63))
     told = [each.event for each in await changes(store)]
     kinds = [
-        EventKind.CREATED, EventKind.CLAIMED, EventKind.STARTED, EventKind.RETRYING,
-        EventKind.DUE, EventKind.CLAIMED, EventKind.UNCLAIMED, EventKind.CLAIMED,
-        EventKind.STOPPING, EventKind.CANCELLED,
+        EventKind.CREATED,
+        EventKind.CLAIMED,
+        EventKind.STARTED,
+        EventKind.RETRYING,
+        EventKind.DUE,
+        EventKind.CLAIMED,
+        EventKind.UNCLAIMED,
+        EventKind.CLAIMED,
+        EventKind.STOPPING,
+        EventKind.CANCELLED,
     ]
     assert [each.kind for each in told] == kinds
     assert [each.revision for each in told] == list(range(1, 11))
@@ -117,7 +124,8 @@ async def test_of_progress_only_the_newest_is_told(store: Store) -> None:
     await report(store, one, 3.0, 3)
     told = [each.event for each in await changes(store, head)]
     assert [(each.job_id, each.kind) for each in told] == [
-        (two.job_id, EventKind.PROGRESS), (one.job_id, EventKind.PROGRESS)
+        (two.job_id, EventKind.PROGRESS),
+        (one.job_id, EventKind.PROGRESS),
     ]
     assert told[1].progress == Progress(3.0, "at 3.0", at(99), at(3))
     assert (told[1].revision, told[1].state, told[1].attempt) == (3, State.RUNNING, 1)

@@ -34,7 +34,9 @@ async def claimed_ids(store: Store, limit: int = 100) -> list[str]:
 async def test_a_claim_has_all_that_is_needed_to_run(store: Store) -> None:
     command = Command(("sh", "-c", "exit 3"), {"K": "'v' \"ü\" \\"}, b"\x00\xffin", "/tmp")
     new = new_job(
-        command=command, timeout=dt.timedelta(seconds=90), stop_grace=dt.timedelta(seconds=4),
+        command=command,
+        timeout=dt.timedelta(seconds=90),
+        stop_grace=dt.timedelta(seconds=4),
         output_limit_bytes=12_345,
     )
     await insert(store, new)
@@ -56,7 +58,9 @@ async def test_a_claimed_job_runs_with_an_attempt_that_starts(store: Store) -> N
     assert (attempt.worker_id, attempt.claimed_at) == ("w7", at(5))
     event = (await changes(store))[-1].event
     assert (event.kind, event.previous_state, event.state) == (
-        EventKind.CLAIMED, State.QUEUED, State.RUNNING
+        EventKind.CLAIMED,
+        State.QUEUED,
+        State.RUNNING,
     )
     assert (event.attempt, event.at, event.revision) == (1, at(5), 2)
 

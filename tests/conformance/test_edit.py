@@ -26,8 +26,12 @@ from tests.conformance.values import (
 )
 
 EDITS: dict[str, Any] = {
-    "name": "new", "labels": {"a": "b"}, "priority": 20, "queue": "bulk",
-    "timeout": dt.timedelta(seconds=5), "retry_policy": RetryPolicy(max_attempts=9),
+    "name": "new",
+    "labels": {"a": "b"},
+    "priority": 20,
+    "queue": "bulk",
+    "timeout": dt.timedelta(seconds=5),
+    "retry_policy": RetryPolicy(max_attempts=9),
     "stop_grace": dt.timedelta(seconds=1),
 }
 
@@ -55,7 +59,9 @@ async def test_every_field_can_be_edited(store: Store) -> None:
     assert (edited.edit_version, edited.revision, edited.updated_at) == (2, 2, at(7))
     event = (await changes(store))[-1].event
     assert (event.kind, event.state, event.previous_state) == (
-        EventKind.UPDATED, State.QUEUED, State.QUEUED
+        EventKind.UPDATED,
+        State.QUEUED,
+        State.QUEUED,
     )
 
 

@@ -118,7 +118,10 @@ async def test_a_lease_handed_back_leaves_no_attempt_and_uses_up_its_epoch(store
     assert (found.state, found.attempt_count, found.attempts) == (State.QUEUED, 0, ())
     event = (await changes(store))[-1].event
     assert (event.kind, event.previous_state, event.state, event.at) == (
-        EventKind.UNCLAIMED, State.RUNNING, State.QUEUED, at(4)
+        EventKind.UNCLAIMED,
+        State.RUNNING,
+        State.QUEUED,
+        at(4),
     )
     again, other = await claim(store, 2)
     assert (again.fence.job_id, other.fence.job_id) == (new.job_id, newer.job_id)

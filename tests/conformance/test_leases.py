@@ -28,9 +28,7 @@ async def test_a_lease_is_over_at_its_instant(store: Store) -> None:
     found = await job(store, fence)
     assert (found.state, found.reason, found.lost_count) == (State.QUEUED, Reason.LOST, 1)
     [attempt] = found.attempts
-    assert (attempt.state, attempt.ended_at, attempt.started_at) == (
-        AttemptState.LOST, at(30), NOW
-    )
+    assert (attempt.state, attempt.ended_at, attempt.started_at) == (AttemptState.LOST, at(30), NOW)
     event = (await changes(store))[-1].event
     assert (event.kind, event.at, event.attempt) == (EventKind.LOST, at(30), 1)
     assert await store.expire_leases(settle, now=at(99), limit=10) == []
@@ -44,7 +42,8 @@ async def test_an_extended_lease_lives_on(store: Store) -> None:
     assert await changes(store) == before
     assert await store.expire_leases(settle, now=at(59), limit=10) == [lost]
     assert await store.extend_leases([kept, lost], lease_until=at(90)) == [
-        LeaseAnswer.KEPT, LeaseAnswer.REFUSED
+        LeaseAnswer.KEPT,
+        LeaseAnswer.REFUSED,
     ]
 
 
@@ -64,9 +63,7 @@ async def test_a_job_that_was_to_stop_is_cancelled_when_its_holder_is_lost(store
 
 async def test_leases_expire_oldest_first_and_so_many(store: Store) -> None:
     await insert_some(store, 4)
-    fences = [
-        (await claim(store, lease=seconds(lease)))[0].fence for lease in (40, 10, 30, 20)
-    ]
+    fences = [(await claim(store, lease=seconds(lease)))[0].fence for lease in (40, 10, 30, 20)]
     first = await store.expire_leases(settle, now=at(100), limit=3)
     assert first == [fences[1], fences[3], fences[2]]
     assert await store.expire_leases(settle, now=at(100), limit=3) == [fences[0]]

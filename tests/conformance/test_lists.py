@@ -82,9 +82,15 @@ async def test_the_history_is_in_the_order_of_the_end(store: Store) -> None:
 @pytest.mark.parametrize(
     ("states", "expected"),
     [
-        (ACTIVE, "ceghiklmn"), (LIVE, "cegh"), (WAITING, "iklmn"), (FINAL, "abdfj"),
-        ({State.RUNNING}, "ceg"), ({State.STOPPING}, "h"), ({State.QUEUED, State.FAILED}, "bdfiklmn"),
-        ({State.BLOCKED}, ""), ({State.CANCELLED, State.SUCCEEDED}, "aj"),
+        (ACTIVE, "ceghiklmn"),
+        (LIVE, "cegh"),
+        (WAITING, "iklmn"),
+        (FINAL, "abdfj"),
+        ({State.RUNNING}, "ceg"),
+        ({State.STOPPING}, "h"),
+        ({State.QUEUED, State.FAILED}, "bdfiklmn"),
+        ({State.BLOCKED}, ""),
+        ({State.CANCELLED, State.SUCCEEDED}, "aj"),
     ],
 )
 async def test_a_list_has_only_the_states_asked_for(
@@ -100,9 +106,7 @@ async def test_jobs_of_one_instant_are_in_the_order_of_their_ids(store: Store) -
     jobs = [new_job() for _ in range(20)]
     await insert(store, *jobs)
     ascending = sorted(each.job_id for each in jobs)
-    for order, expected in (
-        (Order.CREATED_ASC, ascending), (Order.CREATED_DESC, ascending[::-1])
-    ):
+    for order, expected in ((Order.CREATED_ASC, ascending), (Order.CREATED_DESC, ascending[::-1])):
         found = await pages(store, JobQuery(TENANT, order, EVERY), 7)
         assert [each.job_id for each in found] == expected
 
@@ -148,7 +152,10 @@ async def test_names_are_matched_whole_or_by_their_beginning(store: Store) -> No
 async def test_labels_must_all_be_there(store: Store) -> None:
     odd = 'x"y.z/$[0]'
     for name, labels in {
-        "none": {}, "one": {"a": "1"}, "both": {"a": "1", "b": "2"}, "other": {"a": "2"},
+        "none": {},
+        "one": {"a": "1"},
+        "both": {"a": "1", "b": "2"},
+        "other": {"a": "2"},
         "odd": {odd: "it's"},
     }.items():
         await insert_some(store, name=name, labels=labels)
@@ -176,8 +183,9 @@ async def test_the_history_is_cut_by_time(store: Store) -> None:
 async def test_a_basic_read_leaves_variables_and_input_out(store: Store) -> None:
     command = Command(("a", "b"), {"SECRET": "s"}, b"input", "/tmp")
     await insert_some(store, command=command)
-    basic, full = JobQuery(TENANT, Order.CREATED_ASC, EVERY), JobQuery(
-        TENANT, Order.CREATED_ASC, EVERY, full=True
+    basic, full = (
+        JobQuery(TENANT, Order.CREATED_ASC, EVERY),
+        JobQuery(TENANT, Order.CREATED_ASC, EVERY, full=True),
     )
     [found] = (await store.list_jobs(basic, limit=5, cursor=None)).jobs
     assert found.spec.command == Command(("a", "b"), {}, b"", "/tmp")

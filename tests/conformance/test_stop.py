@@ -42,7 +42,9 @@ async def test_a_queued_job_is_cancelled_at_once(store: Store) -> None:
     assert await claim(store) == []
     event = (await changes(store))[-1].event
     assert (event.kind, event.previous_state, event.reason) == (
-        EventKind.CANCELLED, State.QUEUED, Reason.USER
+        EventKind.CANCELLED,
+        State.QUEUED,
+        Reason.USER,
     )
 
 
@@ -63,7 +65,9 @@ async def test_a_running_job_stops(store: Store) -> None:
     assert (found.state, found.reason, found.ended_at) == (State.STOPPING, Reason.USER, None)
     event = (await changes(store))[-1].event
     assert (event.kind, event.previous_state, event.attempt) == (
-        EventKind.STOPPING, State.RUNNING, 1
+        EventKind.STOPPING,
+        State.RUNNING,
+        1,
     )
 
 
@@ -143,7 +147,9 @@ async def test_a_mixed_batch_is_answered_in_order(store: Store) -> None:
         [stop(queued), stop(JobKey("x", "y")), stop(running), stop(finished)], now=NOW
     )
     assert answers == [
-        Stopped(State.CANCELLED, None), Refusal.NOT_FOUND, Stopped(State.STOPPING, running),
+        Stopped(State.CANCELLED, None),
+        Refusal.NOT_FOUND,
+        Stopped(State.STOPPING, running),
         Stopped(State.SUCCEEDED, None),
     ]
     assert State.SUCCEEDED in FINAL

@@ -28,10 +28,15 @@ KEY = RequestKey("request-1", b"\x01" * 32)
 async def test_a_new_job_is_queued_as_it_was_asked_for(store: Store) -> None:
     new = new_job(
         command=Command(("tar", "-x"), {"A": "ä", "B": ""}, b"\x00\xff\n", "/srv"),
-        name="night ✓ 'import'", labels={"team": "data", "x/y": 'qu"ote'}, queue="bulk",
-        priority=-7, cluster="local", timeout=dt.timedelta(microseconds=1_500_001),
+        name="night ✓ 'import'",
+        labels={"team": "data", "x/y": 'qu"ote'},
+        queue="bulk",
+        priority=-7,
+        cluster="local",
+        timeout=dt.timedelta(microseconds=1_500_001),
         retry=RetryPolicy(3, dt.timedelta(seconds=0.25), 1.1, dt.timedelta(hours=2), 9),
-        stop_grace=dt.timedelta(seconds=3), output_limit_bytes=1 << 40,
+        stop_grace=dt.timedelta(seconds=3),
+        output_limit_bytes=1 << 40,
     )
     await insert(store, new)
     found = await job(store, new)
@@ -82,7 +87,9 @@ async def test_a_fault_is_the_callers_alone(store: Store) -> None:
     others = [new_job() for _ in range(20)]
     calls = [store.insert_jobs([each]) for each in others]
     answers = await asyncio.gather(
-        *calls[:10], store.insert_jobs([*faulty, faulty[-1]]), *calls[10:],
+        *calls[:10],
+        store.insert_jobs([*faulty, faulty[-1]]),
+        *calls[10:],
         return_exceptions=True,
     )
     assert [each for each in answers if isinstance(each, BaseException)] == [answers[10]]
@@ -130,5 +137,6 @@ async def test_tenants_do_not_see_each_other(store: Store) -> None:
     assert await store.find_job(JobKey("mine", theirs.job_id)) is None
     assert set(await states(store, "mine")) == {mine.job_id}
     assert await store.find_jobs([JobKey("theirs", mine.job_id), key_of(theirs)]) == [
-        None, (await store.find_jobs([key_of(theirs)]))[0]
+        None,
+        (await store.find_jobs([key_of(theirs)]))[0],
     ]

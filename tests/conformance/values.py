@@ -64,7 +64,11 @@ async def insert_some(store: Store, count: int = 1, **spec: Any) -> list[NewJob]
 
 
 async def claim(
-    store: Store, limit: int = 1, *, worker_id: str = "w1", now: dt.datetime = NOW,
+    store: Store,
+    limit: int = 1,
+    *,
+    worker_id: str = "w1",
+    now: dt.datetime = NOW,
     lease: dt.timedelta = LEASE,
 ) -> list[Claim]:
     return await store.claim_jobs(
@@ -118,23 +122,26 @@ def settle(live: LiveJob, end: AttemptEnd) -> Settlement:
         trigger = Trigger.FAIL if last else Trigger.LOSE
         return _settlement(live, AttemptState.LOST, trigger, Reason.LOST, losses=1)
     if live.failure_count + 1 >= live.retry.max_attempts:
-        return _settlement(
-            live, AttemptState.FAILED, Trigger.FAIL, Reason.EXIT_CODE, failures=1
-        )
+        return _settlement(live, AttemptState.FAILED, Trigger.FAIL, Reason.EXIT_CODE, failures=1)
     return _settlement(
-        live, AttemptState.FAILED, Trigger.RETRY_LATER, Reason.EXIT_CODE, failures=1,
+        live,
+        AttemptState.FAILED,
+        Trigger.RETRY_LATER,
+        Reason.EXIT_CODE,
+        failures=1,
         start_at=outcome.ended_at + seconds(1),
     )
 
 
 def _settlement(
-    live: LiveJob, attempt_state: AttemptState, trigger: Trigger, reason: Reason = Reason.NONE,
+    live: LiveJob,
+    attempt_state: AttemptState,
+    trigger: Trigger,
+    reason: Reason = Reason.NONE,
     **more: Any,
 ) -> Settlement:
     message = reason.name.lower().replace("_", " ") if reason else ""
-    return Settlement(
-        attempt_state, trigger, step(live.state, trigger), reason, message, **more
-    )
+    return Settlement(attempt_state, trigger, step(live.state, trigger), reason, message, **more)
 
 
 async def job(store: Store, which: NewJob | Job | Fence) -> Job:

@@ -123,15 +123,16 @@ class StoreMachine(RuleBasedStateMachine):
         self.now += seconds(by)
 
     @rule(
-        target=jobs, count=st.integers(1, 3), priority=st.sampled_from([-50, 0, 50]),
-        request=st.sampled_from([None, "r1", "r2"]), body=st.binary(max_size=1),
+        target=jobs,
+        count=st.integers(1, 3),
+        priority=st.sampled_from([-50, 0, 50]),
+        request=st.sampled_from([None, "r1", "r2"]),
+        body=st.binary(max_size=1),
     )
     def insert(
         self, count: int, priority: int, request: str | None, body: bytes
     ) -> MultipleResults[str]:
-        new = [
-            new_job(created_at=self.now, priority=priority, retry=POLICY) for _ in range(count)
-        ]
+        new = [new_job(created_at=self.now, priority=priority, retry=POLICY) for _ in range(count)]
         ids = tuple(each.job_id for each in new)
         key = RequestKey(request, body) if request else None
         answer = self.runner.run(self.store.insert_jobs(new, request=key))
@@ -152,9 +153,11 @@ class StoreMachine(RuleBasedStateMachine):
             (each for each in self.model.values() if each.state is State.QUEUED),
             key=lambda each: each.place,
         )
-        claims = self.runner.run(self.store.claim_jobs(
-            worker_id=worker_id, limit=limit, lease_until=self.now + LEASE, now=self.now
-        ))
+        claims = self.runner.run(
+            self.store.claim_jobs(
+                worker_id=worker_id, limit=limit, lease_until=self.now + LEASE, now=self.now
+            )
+        )
         for job in queue[:limit]:
             job.state, job.lease_until = State.RUNNING, self.now + LEASE
             job.attempt, job.epoch = job.attempt + 1, job.epoch + 1
@@ -213,12 +216,11 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(0, 3))
     def expire(self, limit: int) -> None:
         over = {
-            each.fence: each for each in self.model.values()
+            each.fence: each
+            for each in self.model.values()
             if each.lease_until is not None and each.lease_until <= self.now
         }
-        fences = self.runner.run(
-            self.store.expire_leases(settle, now=self.now, limit=limit)
-        )
+        fences = self.runner.run(self.store.expire_leases(settle, now=self.now, limit=limit))
         assert len(fences) == min(limit, len(over))
         for fence in fences:
             over[fence].end(Cause.LOST, None, self.now)
@@ -226,7 +228,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(0, 3))
     def release(self, limit: int) -> None:
         due = sorted(
-            (each.start_at, each.job_id) for each in self.model.values()
+            (each.start_at, each.job_id)
+            for each in self.model.values()
             if each.start_at is not None and each.start_at <= self.now
         )
         released = self.runner.run(self.store.release_due(now=self.now, limit=limit))
@@ -258,9 +261,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(job_id=jobs, priority=st.sampled_from([-50, 0, 50]))
     def edit(self, job_id: str, priority: int) -> None:
         key, job = JobKey(TENANT, job_id), self.model.get(job_id)
-        answer = self.runner.run(self.store.update_job(
-            key, {"priority": priority}, edit_version=None, now=self.now
-        ))
+        answer = self.runner.run(
+            self.store.update_job(key, {"priority": priority}, edit_version=None, now=self.now)
+        )
         if job is None:
             assert answer is Refusal.NOT_FOUND
         elif job.state in FINAL or job.unwanted:
@@ -315,6 +318,8 @@ class StoreMachine(RuleBasedStateMachine):
 
 TestStoreMachine = StoreMachine.TestCase
 TestStoreMachine.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None,
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

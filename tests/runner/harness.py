@@ -247,8 +247,11 @@ class Host:
         """The cgroups of this data directory."""
         path = self.directory / "runner" / "id"
         name = f"jobservice-{path.read_text()}" if path.exists() else "jobservice-none"
-        mounts = re.findall(r"^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2 ",
-                            Path("/proc/self/mountinfo").read_text(), re.MULTILINE)
+        mounts = re.findall(
+            r"^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2 ",
+            Path("/proc/self/mountinfo").read_text(),
+            re.MULTILINE,
+        )
         return [place for mount in mounts for place, _, _ in os.walk(mount) if name in place]
 
     def assert_nothing_left(self) -> None:

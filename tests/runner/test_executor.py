@@ -70,7 +70,7 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 def in_both_loops(
-    test: Callable[[Host, Worker], Coroutine[Any, Any, None]]
+    test: Callable[[Host, Worker], Coroutine[Any, Any, None]],
 ) -> Callable[[Host, str], None]:
     """Run a test under asyncio's own loop and under uvloop."""
 
@@ -105,8 +105,17 @@ def order(host: Host, number: int, command: str, stdin: bytes = b"") -> StartOrd
 async def test_an_attempt_from_start_to_end(plain_host: Host, worker: Worker) -> None:
     before = dt.datetime.now(dt.UTC)
     assert list(await worker.connect()) == []
-    worker.executor.start([order(plain_host, 1, "cat; echo 30 half > $JOBSERVICE_PROGRESS;"
-                                 " echo $JOBSERVICE_JOB_ID $JOBSERVICE_ATTEMPT; exit 7", b"in\n")])
+    worker.executor.start(
+        [
+            order(
+                plain_host,
+                1,
+                "cat; echo 30 half > $JOBSERVICE_PROGRESS;"
+                " echo $JOBSERVICE_JOB_ID $JOBSERVICE_ATTEMPT; exit 7",
+                b"in\n",
+            )
+        ]
+    )
     end = await worker.end_of(fence())
     kinds = [type(report) for report in worker.reports]
     assert kinds == [Started, Progressed, Ended]
@@ -124,9 +133,9 @@ async def test_an_attempt_from_start_to_end(plain_host: Host, worker: Worker) ->
 @in_both_loops
 async def test_a_batch_with_large_inputs(plain_host: Host, worker: Worker) -> None:
     await worker.connect()
-    worker.executor.start([
-        order(plain_host, n, "wc -c", b"x" * 3_000_000 if n % 4 == 0 else b"x") for n in range(12)
-    ])
+    worker.executor.start(
+        [order(plain_host, n, "wc -c", b"x" * 3_000_000 if n % 4 == 0 else b"x") for n in range(12)]
+    )
     for number in range(12):
         end = await worker.end_of(fence(number))
         assert end.outcome.exit_code == 0

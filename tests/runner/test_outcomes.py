@@ -85,7 +85,12 @@ def scripts(directory: Path) -> dict[str, Path]:
     (["/bin/true", "x" * 200_000], "program", "E2BIG", "larger than the system accepts"),
 ])  # fmt: skip
 def test_a_program_that_cannot_be_launched(
-    host: Host, worker: Connection, tmp_path: Path, argv: list[str], step: str, errno_name: str,
+    host: Host,
+    worker: Connection,
+    tmp_path: Path,
+    argv: list[str],
+    step: str,
+    errno_name: str,
     says: str,
 ) -> None:
     files = {name: str(path) for name, path in scripts(tmp_path).items()}
@@ -216,8 +221,14 @@ def test_arguments_are_passed_verbatim(host: Host, worker: Connection) -> None:
 def test_a_job_may_hurt_its_session_and_its_parent(host: Host, worker: Connection) -> None:
     worker.start(host.order("bystander", ["sleep", "600"]))
     worker.pid_of("bystander")
-    end = end_by(worker, host.order("harm", "trap '' HUP; kill -HUP $PPID; kill -INT $PPID;"
-                                            " kill -USR1 $PPID; kill $PPID; sleep 0.1; kill -9 0"))
+    end = end_by(
+        worker,
+        host.order(
+            "harm",
+            "trap '' HUP; kill -HUP $PPID; kill -INT $PPID;"
+            " kill -USR1 $PPID; kill $PPID; sleep 0.1; kill -9 0",
+        ),
+    )
     assert (end["cause"], end["signal"]) == ("exit", 9)
     worker.stop("bystander")
     assert worker.end_of("bystander")["cause"] == "stop"

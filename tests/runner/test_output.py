@@ -109,8 +109,14 @@ def test_over_the_limit_head_and_tail_are_kept(host: Host, worker: Connection) -
 
 
 def test_a_quiet_stderr_beside_a_flood_keeps_all(host: Host, worker: Connection) -> None:
-    end = end_by(worker, host.order("quiet", "echo early >&2; head -c 9000000 /dev/zero;"
-                                             " echo late >&2", output_limit_bytes=100_000))
+    end = end_by(
+        worker,
+        host.order(
+            "quiet",
+            "echo early >&2; head -c 9000000 /dev/zero; echo late >&2",
+            output_limit_bytes=100_000,
+        ),
+    )
     assert host.stderr("quiet") == b"early\nlate\n"
     assert end["dropped_bytes"] == 9_000_011 - 100_000
     (gap,) = (record for record in index_of(host, "quiet") if record.kind == GAP)
@@ -119,8 +125,12 @@ def test_a_quiet_stderr_beside_a_flood_keeps_all(host: Host, worker: Connection)
 
 @pytest.mark.parametrize("limit", [0, 1, 5000])
 def test_tiny_limits(host: Host, worker: Connection, limit: int) -> None:
-    end = end_by(worker, host.order("tiny", "head -c 2000000 /dev/zero | tr '\\0' y; echo x >&2",
-                                    output_limit_bytes=limit))
+    end = end_by(
+        worker,
+        host.order(
+            "tiny", "head -c 2000000 /dev/zero | tr '\\0' y; echo x >&2", output_limit_bytes=limit
+        ),
+    )
     assert end["dropped_bytes"] == 2_000_002 - limit
     kept = host.stdout("tiny").count(b"y") + len(host.stderr("tiny").replace(b"\0", b""))
     assert kept == limit
@@ -207,8 +217,10 @@ def small_disk(short_dir: Path) -> Path:
 def test_a_full_disk_blocks_no_job_and_is_told(plain_host: Host, small_disk: Path) -> None:
     try:
         worker = plain_host.begin()
-        end = end_by(worker, plain_host.order(
-            "full", [sys.executable, "-c", NUMBERED.format("stdout", 200_000)]))
+        end = end_by(
+            worker,
+            plain_host.order("full", [sys.executable, "-c", NUMBERED.format("stdout", 200_000)]),
+        )
         assert end["exit_code"] == 0
         assert end["stdout_bytes"] == 3_200_000
         assert "No space left on device" in end["message"]
@@ -230,8 +242,9 @@ def test_a_full_disk_blocks_no_job_and_is_told(plain_host: Host, small_disk: Pat
     pieces=st.lists(st.tuples(st.sampled_from([1, 2]), st.integers(1, 60_000)), max_size=40),
     limit=st.integers(0, 200_000),
 )
-@settings(max_examples=150, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_the_limit_holds_exactly_and_what_is_kept_is_true(
     tmp_path: Path, pieces: list[tuple[int, int]], limit: int
 ) -> None:

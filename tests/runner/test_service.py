@@ -56,7 +56,20 @@ def test_frames_may_come_in_any_pieces(plain_host: Host) -> None:
 
 def test_random_messages_harm_nobody(plain_host: Host) -> None:
     chance = random.Random(11)
-    values: list[object] = [None, 0, -1, 1e308, "x", "", [], {}, ["x"], {"key": "k"}, True, "\ud800"]
+    values: list[object] = [
+        None,
+        0,
+        -1,
+        1e308,
+        "x",
+        "",
+        [],
+        {},
+        ["x"],
+        {"key": "k"},
+        True,
+        "\ud800",
+    ]
     names = ["type", "keys", "attempts", "command", "stop_jobs", "key", "argv", "env", "directory"]
     worker = plain_host.begin()
     for _ in range(500):

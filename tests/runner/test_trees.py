@@ -20,8 +20,9 @@ PROCESSES = 3
 
 def tree_of(host: Host, compiled: Path, key: str, manner: str) -> dict[str, object]:
     pids = host.directory / f"pids-{key}"
-    return host.order(key, [str(compiled / "daemons"), str(pids), str(DEPTH), manner],
-                      stop_grace_s=0.02)
+    return host.order(
+        key, [str(compiled / "daemons"), str(pids), str(DEPTH), manner], stop_grace_s=0.02
+    )
 
 
 def stands(host: Host, key: str) -> bool:
@@ -44,8 +45,12 @@ def test_two_hundred_trees_of_daemons_leave_nothing(host: Host, compiled: Path) 
     for number in range(0, TREES, AT_ONCE):
         keys = [f"t{number + each}" for each in range(AT_ONCE)]
         manners = ["stay", "exit"] if number % 4 else ["stay", "stay"]
-        worker.start(*(tree_of(host, compiled, key, manner)
-                       for key, manner in zip(keys, manners, strict=True)))
+        worker.start(
+            *(
+                tree_of(host, compiled, key, manner)
+                for key, manner in zip(keys, manners, strict=True)
+            )
+        )
         for key in keys:
             wait_until(partial(stands, host, key), what=f"the tree {key}")
         if number % KILL_RUNNER_EVERY == 0:
@@ -77,7 +82,9 @@ def test_a_stop_is_term_then_kill(host: Host) -> None:
 
 def test_the_grace_is_honoured(host: Host) -> None:
     worker = host.begin()
-    script = "trap 'sleep 0.7; echo done > written; exit 0' TERM; echo up; while :; do sleep 0.05; done"
+    script = (
+        "trap 'sleep 0.7; echo done > written; exit 0' TERM; echo up; while :; do sleep 0.05; done"
+    )
     worker.start(host.order("slow", script, stop_grace_s=5))
     wait_until(lambda: host.stdout("slow") == b"up\n")
     worker.stop("slow")
@@ -88,8 +95,13 @@ def test_the_grace_is_honoured(host: Host) -> None:
 
 def test_a_job_that_had_exited_was_not_stopped(host: Host) -> None:
     worker = host.begin()
-    worker.start(host.order("over", "(trap '' TERM; echo up; sleep 600) & read x < up; exit 9",
-                            work_dir=str(host.directory)))
+    worker.start(
+        host.order(
+            "over",
+            "(trap '' TERM; echo up; sleep 600) & read x < up; exit 9",
+            work_dir=str(host.directory),
+        )
+    )
     fifo = host.directory / "up"
     os.mkfifo(fifo)
     worker.hear_until(lambda: "over" in worker.started or "over" in worker.ends, "a report")
@@ -107,8 +119,10 @@ def test_a_job_that_had_exited_was_not_stopped(host: Host) -> None:
 def test_a_stop_before_the_spawn_starts_nothing(host: Host) -> None:
     worker = host.begin()
     count = 60
-    orders = [host.order(f"q{n}", f"echo > {host.directory}/ran-{n}; exec sleep 600")
-              for n in range(count)]
+    orders = [
+        host.order(f"q{n}", f"echo > {host.directory}/ran-{n}; exec sleep 600")
+        for n in range(count)
+    ]
     keys = [order["key"] for order in orders]
     worker.start(*orders)
     worker.stop(*keys)
@@ -175,8 +189,10 @@ def test_a_fork_storm_is_ended(host: Host) -> None:
 def test_a_burst_of_a_thousand_exits_leaves_no_zombie(host: Host) -> None:
     worker: Connection = host.begin()
     count = 1000 if host.containment == "cgroup" else 300
-    orders = [host.order(f"b{n}", ["/bin/sh", "-c", f"exit {n % 256}"], work_dir="/")
-              for n in range(count)]
+    orders = [
+        host.order(f"b{n}", ["/bin/sh", "-c", f"exit {n % 256}"], work_dir="/")
+        for n in range(count)
+    ]
     worker.start(*orders)
     worker.hear_until(lambda: len(worker.ends) == count, "every end")
     assert all(worker.ends[f"b{n}"]["exit_code"] == n % 256 for n in range(count))

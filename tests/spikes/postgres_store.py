@@ -47,15 +47,35 @@ from jobservice.store.sqlfile import load
 FOLDER = Path(__file__).parent
 QUERIES = load(FOLDER / "queries.sql")
 JOB_FIELDS = (
-    "tenant", "job_id", "claim_key", "queued_us", "created_us", "updated_us", "priority",
-    "timeout_us", "stop_grace_us", "retry", "queue", "name", "labels",
+    "tenant",
+    "job_id",
+    "claim_key",
+    "queued_us",
+    "created_us",
+    "updated_us",
+    "priority",
+    "timeout_us",
+    "stop_grace_us",
+    "retry",
+    "queue",
+    "name",
+    "labels",
 )
 SPEC_FIELDS = (
-    "tenant", "job_id", "cluster", "output_limit_bytes", "work_dir", "argv", "env", "stdin",
+    "tenant",
+    "job_id",
+    "cluster",
+    "output_limit_bytes",
+    "work_dir",
+    "argv",
+    "env",
+    "stdin",
 )
 KINDS = {
-    Trigger.SUCCEED: EventKind.SUCCEEDED, Trigger.FAIL: EventKind.FAILED,
-    Trigger.CANCEL: EventKind.CANCELLED, Trigger.RETRY_LATER: EventKind.RETRYING,
+    Trigger.SUCCEED: EventKind.SUCCEEDED,
+    Trigger.FAIL: EventKind.FAILED,
+    Trigger.CANCEL: EventKind.CANCELLED,
+    Trigger.RETRY_LATER: EventKind.RETRYING,
     Trigger.LOSE: EventKind.LOST,
 }
 
@@ -84,8 +104,12 @@ class PostgresSpike:
         """The answer to a request id that is known; else it is known from now on."""
         ids = [job.job_id for job in jobs]
         made = await connection.fetchval(
-            QUERIES["insert_request"].text, jobs[0].tenant, request.request_id, request.digest,
-            json.dumps(ids), to_us(jobs[0].created_at),
+            QUERIES["insert_request"].text,
+            jobs[0].tenant,
+            request.request_id,
+            request.digest,
+            json.dumps(ids),
+            to_us(jobs[0].created_at),
         )
         if made is not None:
             return None
@@ -117,9 +141,13 @@ class PostgresSpike:
         async with self.pool.acquire() as connection, connection.transaction():
             live = await _live(connection, [start.fence for start in starts])
             rows = [
-                {"tenant": start.fence.tenant, "job_id": start.fence.job_id,
-                 "started_us": to_us(start.started_at)}
-                for n, start in enumerate(starts) if n in live
+                {
+                    "tenant": start.fence.tenant,
+                    "job_id": start.fence.job_id,
+                    "started_us": to_us(start.started_at),
+                }
+                for n, start in enumerate(starts)
+                if n in live
             ]
             await connection.execute(QUERIES["start_attempts"].text, json.dumps(rows))
         return [n in live for n in range(len(starts))]
@@ -130,9 +158,7 @@ class PostgresSpike:
         async with self.pool.acquire() as connection, connection.transaction():
             return await _finish(connection, ends, settle, to_us(now))
 
-    async def expire_leases(
-        self, settle: Settle, *, now: dt.datetime, limit: int
-    ) -> list[Fence]:
+    async def expire_leases(self, settle: Settle, *, now: dt.datetime, limit: int) -> list[Fence]:
         async with self.pool.acquire() as connection, connection.transaction():
             rows = await connection.fetch(QUERIES["find_expired"].text, to_us(now), limit)
             fences = [Fence(*row) for row in rows]
@@ -202,25 +228,39 @@ async def _finish(
 
 def _live_job(fence: Fence, job: Any) -> LiveJob:
     return LiveJob(
-        fence.tenant, fence.job_id, State(job["state"]), retry_policy(job["retry"]),
-        job["failure_count"], job["lost_count"], job["delete_requested"],
+        fence.tenant,
+        fence.job_id,
+        State(job["state"]),
+        retry_policy(job["retry"]),
+        job["failure_count"],
+        job["lost_count"],
+        job["delete_requested"],
     )
 
 
 def _end_row(end: AttemptEnd, settlement: Settlement, job: Any, now_us: int) -> dict[str, Any]:
     fence, outcome = end.fence, end.outcome
     return {
-        "tenant": fence.tenant, "job_id": fence.job_id, "attempt": fence.attempt,
-        "state": settlement.state, "previous_state": job["state"],
-        "kind": KINDS[settlement.trigger], "attempt_state": settlement.attempt_state,
-        "reason": settlement.reason, "message": settlement.message,
-        "failures": settlement.failures, "losses": settlement.losses, "now_us": now_us,
-        "start_us": us_or_none(settlement.start_at), "worker_id": job["worker_id"],
+        "tenant": fence.tenant,
+        "job_id": fence.job_id,
+        "attempt": fence.attempt,
+        "state": settlement.state,
+        "previous_state": job["state"],
+        "kind": KINDS[settlement.trigger],
+        "attempt_state": settlement.attempt_state,
+        "reason": settlement.reason,
+        "message": settlement.message,
+        "failures": settlement.failures,
+        "losses": settlement.losses,
+        "now_us": now_us,
+        "start_us": us_or_none(settlement.start_at),
+        "worker_id": job["worker_id"],
         "claimed_us": job["claimed_us"],
         "started_us": job["attempt_started_us"] or us_or_none(outcome.started_at),
         "attempt_ended_us": to_us(outcome.ended_at),
         "ended_us": now_us if settlement.state in FINAL else None,
-        "exit_code": outcome.exit_code, "signal": outcome.signal,
+        "exit_code": outcome.exit_code,
+        "signal": outcome.signal,
     }
 
 
@@ -236,11 +276,18 @@ def _stop(
     target = State.CANCELLED if state in WAITING else target
     if target is not state:
         cancelled = target is State.CANCELLED
-        writes.append({
-            "tenant": stop.tenant, "job_id": stop.job_id, "state": target,
-            "previous_state": state, "reason": Reason.USER, "message": "on request",
-            "kind": EventKind.CANCELLED if cancelled else EventKind.STOPPING, "now_us": now_us,
-        })
+        writes.append(
+            {
+                "tenant": stop.tenant,
+                "job_id": stop.job_id,
+                "state": target,
+                "previous_state": state,
+                "reason": Reason.USER,
+                "message": "on request",
+                "kind": EventKind.CANCELLED if cancelled else EventKind.STOPPING,
+                "now_us": now_us,
+            }
+        )
     fence = Fence(stop.tenant, stop.job_id, job["attempt_count"], job["epoch"])
     return Stopped(target, fence if target is State.STOPPING else None)
 
@@ -248,11 +295,18 @@ def _stop(
 def _change(row: Any) -> Change:
     previous = row["previous_state"]
     event = Event(
-        tenant=row["tenant"], job_id=row["job_id"], revision=row["revision"],
-        kind=EventKind(row["kind"]), state=State(row["state"]), at=from_us(row["at_us"]),
+        tenant=row["tenant"],
+        job_id=row["job_id"],
+        revision=row["revision"],
+        kind=EventKind(row["kind"]),
+        state=State(row["state"]),
+        at=from_us(row["at_us"]),
         previous_state=None if previous is None else State(previous),
-        reason=Reason(row["reason"]), message=row["message"], attempt=row["attempt"],
-        exit_code=row["exit_code"], signal=row["signal"],
+        reason=Reason(row["reason"]),
+        message=row["message"],
+        attempt=row["attempt"],
+        exit_code=row["exit_code"],
+        signal=row["signal"],
         start_at=None if row["start_us"] is None else from_us(row["start_us"]),
     )
     return Change(f"p{row['xid']}-{row['seq']}", event)

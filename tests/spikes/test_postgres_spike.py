@@ -167,11 +167,15 @@ async def test_stops_go_to_each_state_what_it_needs(spike: PostgresSpike) -> Non
     queued = new_job()
     await spike.insert_jobs([queued])
     stops = [
-        StopRequest(TENANT, running.job_id), StopRequest(TENANT, queued.job_id),
-        StopRequest("other", queued.job_id), StopRequest(TENANT, queued.job_id, edit_version=9),
+        StopRequest(TENANT, running.job_id),
+        StopRequest(TENANT, queued.job_id),
+        StopRequest("other", queued.job_id),
+        StopRequest(TENANT, queued.job_id, edit_version=9),
     ]
     assert await spike.request_stop(stops, now=at(5)) == [
-        Stopped(State.STOPPING, running), Stopped(State.CANCELLED, None), Refusal.NOT_FOUND,
+        Stopped(State.STOPPING, running),
+        Stopped(State.CANCELLED, None),
+        Refusal.NOT_FOUND,
         Refusal.STALE,
     ]
     [settlement] = await spike.finish_attempts([end(running, 1)], settle, now=at(10))

@@ -28,7 +28,10 @@ def child(path: Path, failpoint: str = "") -> "subprocess.Popen[str]":
         del environment[VARIABLE]
     return subprocess.Popen(
         [sys.executable, "-m", "tests.store.writing_child", str(path)],
-        cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 

@@ -48,7 +48,8 @@ async def fill(store: SqliteStore) -> list[str]:
         answers = await asyncio.gather(*calls, return_exceptions=True)
         faults = [each for each in answers if isinstance(each, BaseException)]
         acknowledged += [
-            job.job_id for job, answer in zip(jobs, answers, strict=True)
+            job.job_id
+            for job, answer in zip(jobs, answers, strict=True)
             if not isinstance(answer, BaseException)
         ]
         if faults:
@@ -125,7 +126,9 @@ async def test_a_failed_write_undoes_every_verb(
     before = await states(store)
     disk.write_fault = fault
     answers = await asyncio.gather(
-        store.insert_jobs([new_job()]), claim(store, 1), finish(store, end(fences[0])),
+        store.insert_jobs([new_job()]),
+        claim(store, 1),
+        finish(store, end(fences[0])),
         store.unclaim_attempts(fences[1:], now=end(fences[0]).outcome.ended_at),
         return_exceptions=True,
     )

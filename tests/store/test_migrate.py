@@ -80,7 +80,8 @@ def test_later_files_are_applied_to_an_older_schema(path: Path, tmp_path: Path) 
 
 def test_a_migration_that_fails_is_undone_whole(path: Path, tmp_path: Path) -> None:
     folder = folder_with(
-        tmp_path, m0001_a="CREATE TABLE a (x INTEGER)",
+        tmp_path,
+        m0001_a="CREATE TABLE a (x INTEGER)",
         m0002_b="CREATE TABLE b (x INTEGER); INSERT INTO nowhere VALUES (1)",
     )
     with pytest.raises(SetupError, match=r"0002 \(b\).*nowhere"):

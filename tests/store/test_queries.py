@@ -19,15 +19,18 @@ WRITES_STATE = re.compile(
     r"UPDATE jobs\s+SET.*?\bstate = (?P<set>[^,]+?),|INSERT INTO jobs\b", re.DOTALL
 )
 GUARD = re.compile(r"jobs\.state (?:= (\{State\.\w+\})|IN \(([^)]*)\))")
-PAIR_GUARD = re.compile(
-    r"jobs\.state = \{State\.(\w+)\} AND \w+\.state IN \(([^)]*)\)", re.DOTALL
-)
+PAIR_GUARD = re.compile(r"jobs\.state = \{State\.(\w+)\} AND \w+\.state IN \(([^)]*)\)", re.DOTALL)
 STATE = re.compile(r"\{State\.(\w+)\}")
 PARTS = {"list_basic", "list_full"}
 """What `lists.py` puts together with a walk; see the plans of lists."""
 NOT_YET = {
-    Trigger.HOLD, Trigger.RELEASE_TO_BLOCKED, Trigger.RELEASE_TO_SCHEDULED,
-    Trigger.RELEASE_TO_QUEUED, Trigger.UNBLOCK, Trigger.UNBLOCK_LATER, Trigger.SKIP,
+    Trigger.HOLD,
+    Trigger.RELEASE_TO_BLOCKED,
+    Trigger.RELEASE_TO_SCHEDULED,
+    Trigger.RELEASE_TO_QUEUED,
+    Trigger.UNBLOCK,
+    Trigger.UNBLOCK_LATER,
+    Trigger.SKIP,
     Trigger.REOPEN,
 }
 """Triggers that no verb of the port pulls yet."""
@@ -47,10 +50,11 @@ def test_every_statement_that_writes_a_state_says_so() -> None:
 @pytest.mark.parametrize("name", [name for name in MOVING if name != "insert_jobs"])
 def test_a_guard_names_what_the_header_says(name: str) -> None:
     query = MOVING[name]
-    where = query.source[query.source.rindex("WHERE"):]
+    where = query.source[query.source.rindex("WHERE") :]
     pairs = {
         (source, target)
-        for source, targets in PAIR_GUARD.findall(where) for target in STATE.findall(targets)
+        for source, targets in PAIR_GUARD.findall(where)
+        for target in STATE.findall(targets)
     }
     if not pairs:
         [guard] = GUARD.finditer(where)
@@ -83,7 +87,9 @@ def test_every_query_is_used_and_described() -> None:
     for name in QUERIES:
         assert f'"{name}"' in code, f"nobody runs {name}"
     for path in FILES:
-        headers = re.findall(r"^-- name: .*\n(?:--   moves: .*\n)?(.*)$", path.read_text(), re.MULTILINE)
+        headers = re.findall(
+            r"^-- name: .*\n(?:--   moves: .*\n)?(.*)$", path.read_text(), re.MULTILINE
+        )
         assert all(line.startswith("-- ") for line in headers), path
 
 
@@ -124,10 +130,14 @@ def plan_of(schema: apsw.Connection, name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "index"),
     [
-        ("find_claimable", "jobs_queued"), ("find_due", "jobs_scheduled"),
-        ("find_expired", "jobs_leased"), ("list_live", "jobs_leased"),
-        ("list_deletable", "jobs_to_delete"), ("next_due", "jobs_scheduled"),
-        ("queue_position", "jobs_queued"), ("forget_requests", "requests_created"),
+        ("find_claimable", "jobs_queued"),
+        ("find_due", "jobs_scheduled"),
+        ("find_expired", "jobs_leased"),
+        ("list_live", "jobs_leased"),
+        ("list_deletable", "jobs_to_delete"),
+        ("next_due", "jobs_scheduled"),
+        ("queue_position", "jobs_queued"),
+        ("forget_requests", "requests_created"),
         ("find_forgettable", "tombstones_deleted"),
     ],
 )
@@ -142,10 +152,29 @@ def test_what_is_run_all_the_time_walks_along_its_index(
 
 @pytest.mark.parametrize(
     "name",
-    ["find_job", "find_jobs", "find_live", "find_asked", "claim_jobs", "start_attempts",
-     "finish_attempts", "unclaim_attempts", "extend_leases", "release_due", "cancel_waiting",
-     "stop_running", "retry_jobs", "update_jobs", "request_deletion", "delete_jobs",
-     "delete_specs", "delete_attempts", "delete_events", "delete_progress", "find_requests"],
+    [
+        "find_job",
+        "find_jobs",
+        "find_live",
+        "find_asked",
+        "claim_jobs",
+        "start_attempts",
+        "finish_attempts",
+        "unclaim_attempts",
+        "extend_leases",
+        "release_due",
+        "cancel_waiting",
+        "stop_running",
+        "retry_jobs",
+        "update_jobs",
+        "request_deletion",
+        "delete_jobs",
+        "delete_specs",
+        "delete_attempts",
+        "delete_events",
+        "delete_progress",
+        "find_requests",
+    ],
 )
 def test_what_is_about_given_jobs_looks_them_up(schema: apsw.Connection, name: str) -> None:
     tables = ("jobs", "job_specs", "attempts", "events", "progress", "requests")
@@ -190,9 +219,7 @@ def test_a_list_walks_along_its_index(
 
 
 def test_moves_are_read_from_headers() -> None:
-    assert parse_moves("A | B -> C; C -> D | E") == (
-        ("A", "C"), ("B", "C"), ("C", "D"), ("C", "E")
-    )
+    assert parse_moves("A | B -> C; C -> D | E") == (("A", "C"), ("B", "C"), ("C", "D"), ("C", "E"))
     assert parse_moves("-> QUEUED") == (("", "QUEUED"),)
     assert parse_moves("") == ()
 

@@ -309,7 +309,9 @@ class ProcessExecutor:
             return
         if "serves" not in answer:
             raise ExecutorUnavailable(f"The runner cannot be started: {answer or self._log_tail()}")
-        await asyncio.sleep(_AGAIN_S)  # another one holds the lock: it serves, or leaves, any moment
+        await asyncio.sleep(
+            _AGAIN_S
+        )  # another one holds the lock: it serves, or leaves, any moment
 
     def _spawn_runner(self, ready: int) -> int:
         self._runner_dir.mkdir(0o700, parents=True, exist_ok=True)
@@ -370,8 +372,11 @@ def _batches(orders: list[Message]) -> Iterator[list[Message]]:
             yield batch
             batch, size = [], 0
         batch.append(order)
-        size += len(order["stdin"]) + sum(map(len, order["argv"])) + sum(
-            len(name) + len(value) for name, value in order["env"].items())
+        size += (
+            len(order["stdin"])
+            + sum(map(len, order["argv"]))
+            + sum(len(name) + len(value) for name, value in order["env"].items())
+        )
     if batch:
         yield batch
 

@@ -31,16 +31,37 @@ if TYPE_CHECKING:
     from .attempts import Attempts
 
 STARTING, RUNNING, STOPPING, ENDED = "starting", "running", "stopping", "ended"
-EXIT, STOP, RUN_TIMEOUT, LAUNCH_FAILED, LOST = "exit", "stop", "run_timeout", "launch_failed", "lost"
+EXIT, STOP, RUN_TIMEOUT, LAUNCH_FAILED, LOST = (
+    "exit",
+    "stop",
+    "run_timeout",
+    "launch_failed",
+    "lost",
+)
 
 
 class Attempt:
     """One attempt that has not ended. It owns its directory's descriptor, its pipes and its timers."""
 
     __slots__ = (
-        "cause", "directory_fd", "drain_timer", "exit", "host", "key", "kill_at", "last_progress",
-        "order", "output", "phase", "pid", "progress", "rescan_s", "started_at_ns", "step_timer",
-        "timeout_timer", "tree",
+        "cause",
+        "directory_fd",
+        "drain_timer",
+        "exit",
+        "host",
+        "key",
+        "kill_at",
+        "last_progress",
+        "order",
+        "output",
+        "phase",
+        "pid",
+        "progress",
+        "rescan_s",
+        "started_at_ns",
+        "step_timer",
+        "timeout_timer",
+        "tree",
     )
 
     def __init__(self, host: "Attempts", order: Order) -> None:
@@ -74,8 +95,11 @@ class Attempt:
         except LaunchFailure as failure:
             self.refused(failure)
         except OSError as error:
-            self.refused(LaunchFailure("descriptors", error.errno or 0,
-                                       f"The host has none left: {error.strerror}."))
+            self.refused(
+                LaunchFailure(
+                    "descriptors", error.errno or 0, f"The host has none left: {error.strerror}."
+                )
+            )
 
     def _launch_in_directory(self) -> None:
         ours: list[int] = []
@@ -86,10 +110,13 @@ class Attempt:
             if self.order.work_dir is None:
                 work_fd = make_work_directory(self.directory_fd)
                 ours.append(work_fd)
-            env = environment(self.order.env, self.order.fixed_env, self.key,
-                              f"{self.order.directory}/progress")
-            self.tree = self.host.containment.spawn(self, Program(
-                self.order.argv, env, self.order.work_dir, work_fd, stdin, stdout, stderr))
+            env = environment(
+                self.order.env, self.order.fixed_env, self.key, f"{self.order.directory}/progress"
+            )
+            self.tree = self.host.containment.spawn(
+                self,
+                Program(self.order.argv, env, self.order.work_dir, work_fd, stdin, stdout, stderr),
+            )
         finally:
             for fd in ours:
                 os.close(fd)
@@ -246,11 +273,20 @@ class Attempt:
                 self.look_at_progress(final=True)
             os.close(self.directory_fd)
             self.directory_fd = -1
-        self.host.note_end(self, End(
-            self.key, cause, self.started_at_ns, time.time_ns(), *self._status(),
-            " ".join(filter(None, messages))[:limits.MESSAGE_CHARACTERS],
-            round(self.exit.cpu_s, 6) if self.exit else 0.0,
-            self.exit.max_rss_bytes if self.exit else 0, *sizes))
+        self.host.note_end(
+            self,
+            End(
+                self.key,
+                cause,
+                self.started_at_ns,
+                time.time_ns(),
+                *self._status(),
+                " ".join(filter(None, messages))[: limits.MESSAGE_CHARACTERS],
+                round(self.exit.cpu_s, 6) if self.exit else 0.0,
+                self.exit.max_rss_bytes if self.exit else 0,
+                *sizes,
+            ),
+        )
 
     def _status(self) -> tuple[int | None, int | None]:
         """Exit code and signal."""
@@ -287,17 +323,25 @@ class Attempt:
 
     def handover(self) -> dict[str, Any]:
         """What a re-executed runner needs; `resume` takes it. Timers are monotonic instants."""
+
         def due(timer: Timer | None) -> float | None:
             return timer.due if timer is not None and timer.callback is not None else None
 
         return {
-            "order": self.order._asdict() | {"stdin": ""}, "phase": self.phase,
-            "cause": self.cause, "pid": self.pid, "started_at_ns": self.started_at_ns,
-            "exit": self.exit, "directory_fd": self.directory_fd,
+            "order": self.order._asdict() | {"stdin": ""},
+            "phase": self.phase,
+            "cause": self.cause,
+            "pid": self.pid,
+            "started_at_ns": self.started_at_ns,
+            "exit": self.exit,
+            "directory_fd": self.directory_fd,
             "tree": self.tree.handover() if self.tree else None,
             "output": self.output.handover() if self.output else None,
-            "progress": self.last_progress, "timeout": due(self.timeout_timer),
-            "step": due(self.step_timer), "drain": due(self.drain_timer), "kill_at": self.kill_at,
+            "progress": self.last_progress,
+            "timeout": due(self.timeout_timer),
+            "step": due(self.step_timer),
+            "drain": due(self.drain_timer),
+            "kill_at": self.kill_at,
         }
 
     @classmethod

@@ -24,8 +24,9 @@ from .spawn import Directories, FileLimit
 class Attempts:
     """All attempts of this runner: what runs, what waits to be started, and what has ended."""
 
-    def __init__(self, reactor: Reactor, journal: Journal, containment: Containment,
-                 directories: Directories) -> None:
+    def __init__(
+        self, reactor: Reactor, journal: Journal, containment: Containment, directories: Directories
+    ) -> None:
         self.reactor = reactor
         self.journal = journal
         self.containment = containment
@@ -94,8 +95,15 @@ class Attempts:
             if attempt is not None:
                 attempt.stop(STOP)
             elif not self._tell_again(key):
-                self._add_end(End(key, LOST, None, time.time_ns(),
-                                  message="The runner does not know this attempt."))
+                self._add_end(
+                    End(
+                        key,
+                        LOST,
+                        None,
+                        time.time_ns(),
+                        message="The runner does not know this attempt.",
+                    )
+                )
 
     def acknowledge(self, keys: Iterable[str]) -> None:
         """Forget ends, all but what a late repeat of their start or stop needs."""
@@ -195,11 +203,14 @@ class Attempts:
 
     def known(self) -> list[dict[str, Any]]:
         """Every attempt, for the hello."""
-        found = [_line(each.key, each.phase, each.started_at_ns, each.pid)
-                 for each in self.live.values()]
+        found = [
+            _line(each.key, each.phase, each.started_at_ns, each.pid) for each in self.live.values()
+        ]
         found += [_line(key, STOPPING, started, 0) for key, started in self.lost.items()]
-        found += [_line(end.key, ENDED, end.started_at_ns, 0)
-                  for end in self.reports.unacknowledged.values()]
+        found += [
+            _line(end.key, ENDED, end.started_at_ns, 0)
+            for end in self.reports.unacknowledged.values()
+        ]
         return found
 
     # --- a new program in our place ------------------------------------------------------------

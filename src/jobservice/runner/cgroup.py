@@ -178,8 +178,11 @@ class CgroupTree:
 
     def handover(self) -> dict[str, Any]:
         return {
-            "name": self.slot.name, "procs": self.slot.procs, "events": self.slot.events,
-            "pid": self.pid, "signalled": self.signalled,
+            "name": self.slot.name,
+            "procs": self.slot.procs,
+            "events": self.slot.events,
+            "pid": self.pid,
+            "signalled": self.signalled,
         }
 
 
@@ -188,8 +191,9 @@ class CgroupContainment:
 
     name = "cgroup"
 
-    def __init__(self, reactor: Reactor, base: str, incarnation: str,
-                 state: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, reactor: Reactor, base: str, incarnation: str, state: dict[str, Any] | None = None
+    ) -> None:
         self._reactor = reactor
         self._base = base
         self._home = os.path.dirname(base)
@@ -220,8 +224,9 @@ class CgroupContainment:
         slot = self._parked
         if not self._park(following):
             self._evict(pid)
-            raise LaunchFailure("containment", errno.EBUSY,
-                                "The runner cannot leave the cgroup of the attempt.")
+            raise LaunchFailure(
+                "containment", errno.EBUSY, "The runner cannot leave the cgroup of the attempt."
+            )
         tree = self._trees[pid] = CgroupTree(self, owner, slot, pid)
         owner.spawned(pid, 0)
         return tree
@@ -254,7 +259,10 @@ class CgroupContainment:
         pids = slot.pids()
         for place, below, _ in os.walk(self.path_of(slot)):
             for name in below:
-                with contextlib.suppress(OSError), open(f"{place}/{name}/cgroup.procs", "rb") as file:
+                with (
+                    contextlib.suppress(OSError),
+                    open(f"{place}/{name}/cgroup.procs", "rb") as file,
+                ):
                     pids.update(int(pid) for pid in file.read().split())
         return pids
 
@@ -287,8 +295,9 @@ class CgroupContainment:
         try:
             return self._make()
         except OSError as error:
-            raise LaunchFailure("containment", error.errno or 0,
-                                f"No cgroup can be made: {error.strerror}.") from None
+            raise LaunchFailure(
+                "containment", error.errno or 0, f"No cgroup can be made: {error.strerror}."
+            ) from None
 
     def _make(self) -> Slot:
         name = f"{self._incarnation}-{self._count}"
@@ -334,7 +343,8 @@ class CgroupContainment:
             remove(self.path_of(slot))
         parked = self._parked
         return {
-            "count": self._count, "base": self._base,
+            "count": self._count,
+            "base": self._base,
             "parked": {"name": parked.name, "procs": parked.procs, "events": parked.events},
         }
 

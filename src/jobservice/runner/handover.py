@@ -18,9 +18,20 @@ from . import failpoint, log
 FORMAT = 1
 """Of the state. A newer runner reads every older format."""
 
-_DESCRIPTORS = frozenset((
-    "fd", "pipe", "file", "procs", "events", "control", "directory_fd", "listener", "lock", "journal",
-))
+_DESCRIPTORS = frozenset(
+    (
+        "fd",
+        "pipe",
+        "file",
+        "procs",
+        "events",
+        "control",
+        "directory_fd",
+        "listener",
+        "lock",
+        "journal",
+    )
+)
 
 
 def descriptors(state: object) -> Iterator[int]:
@@ -42,7 +53,7 @@ def execute(command: list[str], state: dict[str, Any]) -> None:
     try:
         data = memoryview(json.dumps(state | {"format": FORMAT}).encode())
         while data:
-            data = data[os.write(memory, data):]
+            data = data[os.write(memory, data) :]
         os.lseek(memory, 0, os.SEEK_SET)
         _set_inheritable(state, inheritable=True)
         failpoint.reach(failpoint.UPGRADING)

@@ -97,8 +97,9 @@ def _line(record: dict[str, Any]) -> bytes:
 class Journal:
     """The journal that this runner writes. Buffered by turn: call `flush` before telling anybody."""
 
-    def __init__(self, path: str, runner: dict[str, Any], entries: dict[str, Entry],
-                 fd: int = -1) -> None:
+    def __init__(
+        self, path: str, runner: dict[str, Any], entries: dict[str, Entry], fd: int = -1
+    ) -> None:
         self._path = path
         self._runner = runner
         self._entries = entries
@@ -178,7 +179,7 @@ class Journal:
         try:
             view = memoryview(data)
             while view:
-                view = view[os.write(fd, view):]  # a full disk writes a part and then refuses
+                view = view[os.write(fd, view) :]  # a full disk writes a part and then refuses
             os.rename(draft, self._path)
         except OSError:
             os.close(fd)
@@ -189,13 +190,17 @@ class Journal:
         entries = self._entries.items()
         batches: dict[str, list[Any]] = {
             "intents": [(key, entry.directory) for key, entry in entries],
-            "spawned": [(key, entry.pid, entry.start, entry.started_at_ns)
-                        for key, entry in entries if entry.pid],
+            "spawned": [
+                (key, entry.pid, entry.start, entry.started_at_ns)
+                for key, entry in entries
+                if entry.pid
+            ],
             "ended": [entry.end for _, entry in entries if entry.end],
         }
         return [_line({"runner": self._runner})] + [
-            _line({name: batch[first:first + 100]})
-            for name, batch in batches.items() for first in range(0, len(batch), 100)
+            _line({name: batch[first : first + 100]})
+            for name, batch in batches.items()
+            for first in range(0, len(batch), 100)
         ]
 
     def handover(self) -> int:

@@ -136,8 +136,9 @@ class Program:
         contents = journal.read(self._path("journal"))
         if contents.damaged:
             log.say(f"{contents.damaged} damaged lines of the journal were skipped")
-        recovery = Recovery(contents, self._data_id, os.path.abspath(self._flags.attempts),
-                            self._boot_id)
+        recovery = Recovery(
+            contents, self._data_id, os.path.abspath(self._flags.attempts), self._boot_id
+        )
         recovered = recovery.run()
         containment = self._choose_containment(incarnation)
         record = self._journal_record(incarnation)
@@ -155,7 +156,9 @@ class Program:
         self._make_service(attempts, self._listen(), incarnation)
 
     def _take_lock(self) -> int:
-        fd = os.open(self._path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(
+            self._path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
         deadline = time.monotonic() + limits.LOCK_WAIT_S
         while True:
             try:
@@ -163,8 +166,9 @@ class Program:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     holder = os.read(fd, 32).decode(errors="replace").strip()
-                    raise CannotStart(f"runner {holder} serves {self._directory}",
-                                      EXIT_LOCKED) from None
+                    raise CannotStart(
+                        f"runner {holder} serves {self._directory}", EXIT_LOCKED
+                    ) from None
                 time.sleep(0.02)
             else:
                 os.ftruncate(fd, 0)
@@ -205,8 +209,10 @@ class Program:
     def _listen(self) -> socket.socket:
         path = self._path("runner.sock")
         if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
-            raise CannotStart(f"the path of the socket is too long ({path}): use a data directory"
-                              f" with a path of fewer than {_SOCKET_PATH_BYTES - 18} bytes")
+            raise CannotStart(
+                f"the path of the socket is too long ({path}): use a data directory"
+                f" with a path of fewer than {_SOCKET_PATH_BYTES - 18} bytes"
+            )
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -226,12 +232,17 @@ class Program:
         contents = journal.read(self._path("journal"))
         containment: Containment
         if state["containment_name"] == CgroupContainment.name:
-            containment = CgroupContainment(self._reactor, state["containment"]["base"], incarnation,
-                                            state["containment"])
+            containment = CgroupContainment(
+                self._reactor, state["containment"]["base"], incarnation, state["containment"]
+            )
         else:
             containment = SubreaperContainment(self._reactor, state["containment"])
-        kept = journal.Journal(self._path("journal"), self._journal_record(incarnation),
-                               contents.entries, state["journal"])
+        kept = journal.Journal(
+            self._path("journal"),
+            self._journal_record(incarnation),
+            contents.entries,
+            state["journal"],
+        )
         attempts = self._make_attempts(kept, containment)
         attempts.resume(state["attempts"])
         listener = socket.socket(fileno=state["listener"])
@@ -241,12 +252,17 @@ class Program:
     # --- both ----------------------------------------------------------------------------------
 
     def _journal_record(self, incarnation: str) -> dict[str, Any]:
-        return {"incarnation": incarnation, "boot_id": self._boot_id, "pid": os.getpid(),
-                "start": start_time(os.getpid())}
+        return {
+            "incarnation": incarnation,
+            "boot_id": self._boot_id,
+            "pid": os.getpid(),
+            "start": start_time(os.getpid()),
+        }
 
     def _make_attempts(self, kept: journal.Journal, containment: Containment) -> Attempts:
-        self._attempts = Attempts(self._reactor, kept, containment,
-                                  Directories(self._flags.attempts))
+        self._attempts = Attempts(
+            self._reactor, kept, containment, Directories(self._flags.attempts)
+        )
         return self._attempts
 
     def _make_service(self, attempts: Attempts, listener: socket.socket, incarnation: str) -> None:
@@ -272,9 +288,14 @@ class Program:
         self._attempts.reap()
         self._attempts.write_journal()
         state = self._service.handover()
-        handover.execute(command, state | {
-            "lock": self._lock, "journal": self._attempts.journal.handover(),
-            "containment_name": self._attempts.containment.name,
-            "containment": self._attempts.containment.handover(),
-        })
+        handover.execute(
+            command,
+            state
+            | {
+                "lock": self._lock,
+                "journal": self._attempts.journal.handover(),
+                "containment_name": self._attempts.containment.name,
+                "containment": self._attempts.containment.handover(),
+            },
+        )
         self._service.upgrade_command = None

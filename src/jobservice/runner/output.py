@@ -70,7 +70,14 @@ GAP_SLOTS = 4
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _STREAM_STATE = (
-    "pipe", "file", "total", "gap_start", "gap_end", "failed_at", "failure", "last_ns",
+    "pipe",
+    "file",
+    "total",
+    "gap_start",
+    "gap_end",
+    "failed_at",
+    "failure",
+    "last_ns",
     "recorded",
 )
 _SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
@@ -158,8 +165,19 @@ class Stream:
     """One of stdout and stderr: the read end of its pipe and its file."""
 
     __slots__ = (
-        "_copy", "_directory_fd", "_index", "failed_at", "failure", "file", "gap_end", "gap_start",
-        "last_ns", "number", "pipe", "recorded", "total",
+        "_copy",
+        "_directory_fd",
+        "_index",
+        "failed_at",
+        "failure",
+        "file",
+        "gap_end",
+        "gap_start",
+        "last_ns",
+        "number",
+        "pipe",
+        "recorded",
+        "total",
     )
 
     def __init__(self, number: int, pipe: int, directory_fd: int, index: Index) -> None:
@@ -215,8 +233,13 @@ class Stream:
         if self.file < 0 or self._copy:
             return self._copy_piece()
         try:
-            return os.splice(self.pipe, self.file, limits.SPLICE_BYTES,
-                             offset_dst=self.total, flags=_SPLICE_FLAGS)
+            return os.splice(
+                self.pipe,
+                self.file,
+                limits.SPLICE_BYTES,
+                offset_dst=self.total,
+                flags=_SPLICE_FLAGS,
+            )
         except BlockingIOError:
             raise
         except OSError as error:
@@ -373,7 +396,8 @@ class Output:
     def handover(self) -> dict[str, Any]:
         """What a re-executed runner needs; `resume` takes it."""
         return {
-            "limit": self.limit, "index": self.index.handover(),
+            "limit": self.limit,
+            "index": self.index.handover(),
             "streams": [self.stdout.handover(), self.stderr.handover()],
         }
 
@@ -399,6 +423,7 @@ class Output:
 def grow_pipe(pipe: int) -> None:
     """Ask for a larger pipe; the system refuses it to a user who has many (pipe(7))."""
     import fcntl  # noqa: PLC0415  # only for busy streams
+
     with contextlib.suppress(OSError):
         if fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) < limits.PIPE_BYTES:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, limits.PIPE_BYTES)

@@ -74,7 +74,7 @@ class FrameReader:
                 raise FrameError(f"a frame of {length} bytes is over the limit")
             if len(self._buffer) - body < length:
                 break
-            messages.append(_decode(self._buffer[body:body + length]))
+            messages.append(_decode(self._buffer[body : body + length]))
             start = body + length
         del self._buffer[:start]
         return messages

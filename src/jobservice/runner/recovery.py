@@ -29,8 +29,9 @@ _LOOK_AGAIN_SLOWLY_S = 1.0
 class Recovery:
     """Ends what a dead runner left."""
 
-    def __init__(self, contents: journal.Contents, data_id: str, attempts_root: str,
-                 boot_id: str) -> None:
+    def __init__(
+        self, contents: journal.Contents, data_id: str, attempts_root: str, boot_id: str
+    ) -> None:
         self._entries = {key: entry for key, entry in contents.entries.items() if not entry.end}
         self._same_boot = contents.runner.get("boot_id") == boot_id
         self._journal_is_whole = bool(contents.runner) and not contents.damaged
@@ -82,8 +83,9 @@ class Recovery:
     def _find_processes(self) -> list[tuple[int, int]]:
         """Pid and start time of every process of an attempt that has no end."""
         heads = [(entry.pid, entry.start) for entry in self._entries.values() if entry.start]
-        found = {pid for pid, started in heads
-                 if self._same_boot and processes.is_alive(pid, started)}
+        found = {
+            pid for pid, started in heads if self._same_boot and processes.is_alive(pid, started)
+        }
         found.update(pid for pid in processes.all_pids() if self._is_ours(pid))
         for pid in list(found):
             found.update(processes.descendants(pid, found))
@@ -125,7 +127,12 @@ def _is_still(started: int) -> Callable[[int], bool]:
 def _lost_end(key: str, entry: journal.Entry) -> End:
     sizes = lost_sizes(entry.directory)
     return End(
-        key, LOST, entry.started_at_ns, time.time_ns(),
+        key,
+        LOST,
+        entry.started_at_ns,
+        time.time_ns(),
         message="The runner that watched it died.",
-        stdout_bytes=sizes[0], stderr_bytes=sizes[1], dropped_bytes=sizes[2],
+        stdout_bytes=sizes[0],
+        stderr_bytes=sizes[1],
+        dropped_bytes=sizes[2],
     )

@@ -63,8 +63,8 @@ class Reports:
 
     def take_frame(self) -> Message:
         """The next frame of reports, and take them off the tables."""
-        started = self._started[:limits.REPORTS_PER_FRAME]
-        del self._started[:limits.REPORTS_PER_FRAME]
+        started = self._started[: limits.REPORTS_PER_FRAME]
+        del self._started[: limits.REPORTS_PER_FRAME]
         message: Message = {"type": "reports", "started": started, "progress": [], "ended": []}
         if not self._started:
             message["progress"] = _take(self._progress)
@@ -78,4 +78,4 @@ def _take(table: "dict[str, _Report]") -> "list[_Report]":
         taken = list(table.values())
         table.clear()
         return taken
-    return [table.pop(key) for key in list(table)[:limits.REPORTS_PER_FRAME]]
+    return [table.pop(key) for key in list(table)[: limits.REPORTS_PER_FRAME]]

@@ -19,7 +19,12 @@ from .protocol import PROTOCOL, FrameError, FrameReader, Message, encode, parse_
 from .reactor import IN, OUT, Reactor, Timer
 
 SIGNALS = (
-    signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
+    signal.SIGCHLD,
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
 )
 _CHILD, _TERMINATE = int(signal.SIGCHLD), int(signal.SIGTERM)
 
@@ -35,9 +40,13 @@ class Identity(NamedTuple):
 class Connection:
     """One connection of a worker."""
 
-    def __init__(self, reactor: Reactor, sock: socket.socket,
-                 on_message: Callable[["Connection", Message], None],
-                 on_close: Callable[["Connection"], None]) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        sock: socket.socket,
+        on_message: Callable[["Connection", Message], None],
+        on_close: Callable[["Connection"], None],
+    ) -> None:
         sock.setblocking(False)
         self._reactor = reactor
         self.sock = sock
@@ -106,8 +115,14 @@ class Connection:
 class Service:
     """Binds the parts together and runs the loop."""
 
-    def __init__(self, reactor: Reactor, attempts: Attempts, listener: socket.socket,
-                 identity: Identity, idle_s: float) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        attempts: Attempts,
+        listener: socket.socket,
+        identity: Identity,
+        idle_s: float,
+    ) -> None:
         self.reactor = reactor
         self.attempts = attempts
         self.listener = listener
@@ -189,12 +204,18 @@ class Service:
         if former is not None and former is not connection:
             former.close()
         self._leaving = False
-        connection.send({
-            "type": "hello", "protocol": PROTOCOL, "software": self.identity.software,
-            "pid": os.getpid(), "incarnation": self.identity.incarnation,
-            "boot_id": self.identity.boot_id, "containment": self.attempts.containment.name,
-            "attempts": self.attempts.known(),
-        })
+        connection.send(
+            {
+                "type": "hello",
+                "protocol": PROTOCOL,
+                "software": self.identity.software,
+                "pid": os.getpid(),
+                "incarnation": self.identity.incarnation,
+                "boot_id": self.identity.boot_id,
+                "containment": self.attempts.containment.name,
+                "attempts": self.attempts.known(),
+            }
+        )
         self.attempts.tell_all_again()
 
     def _upgrade(self, message: Message) -> None:
@@ -251,6 +272,7 @@ class Service:
                 self._connection.sock.setblocking(True)
             self._connection.close()
         return {
-            "listener": self.listener.fileno(), "incarnation": self.identity.incarnation,
+            "listener": self.listener.fileno(),
+            "incarnation": self.identity.incarnation,
             "attempts": self.attempts.handover(),
         }

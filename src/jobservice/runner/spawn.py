@@ -43,7 +43,7 @@ class LaunchFailure(Exception):  # an outcome of a job, not an error of the runn
 
     def __init__(self, step: str, code: int, reason: str) -> None:
         if len(reason) > limits.MESSAGE_CHARACTERS - 100:
-            reason = f"{reason[:limits.MESSAGE_CHARACTERS - 100]}…"
+            reason = f"{reason[: limits.MESSAGE_CHARACTERS - 100]}…"
         super().__init__(f"{reason} ({step}: {errno.errorcode.get(code, code)})")
         self.step = step
         self.code = code
@@ -73,12 +73,19 @@ def _home() -> str:
 _BASE_ENV = {"PATH": DEFAULT_PATH, "HOME": _home(), "LANG": "C.UTF-8"}
 
 
-def environment(own: dict[str, str], fixed: dict[str, str], key: str, progress: str,
-                ) -> dict[str, str]:
+def environment(
+    own: dict[str, str],
+    fixed: dict[str, str],
+    key: str,
+    progress: str,
+) -> dict[str, str]:
     """The whole environment of an attempt; nothing is inherited."""
     return {
-        **_BASE_ENV, **own, **fixed,
-        "JOBSERVICE_ATTEMPT_KEY": key, "JOBSERVICE_PROGRESS": progress,
+        **_BASE_ENV,
+        **own,
+        **fixed,
+        "JOBSERVICE_ATTEMPT_KEY": key,
+        "JOBSERVICE_PROGRESS": progress,
     }
 
 
@@ -100,9 +107,11 @@ class Directories:
                 if not tries_left:
                     raise
             except OSError as error:
-                raise LaunchFailure("attempt directory", error.errno or 0,
-                                    f"The directory {path!r} cannot be made: {error.strerror}."
-                                    ) from None
+                raise LaunchFailure(
+                    "attempt directory",
+                    error.errno or 0,
+                    f"The directory {path!r} cannot be made: {error.strerror}.",
+                ) from None
         raise AssertionError("unreachable")
 
     def _walk(self, names: list[str]) -> int:
@@ -119,10 +128,13 @@ class Directories:
                 os.close(fd)
 
     def _names(self, path: str) -> list[str]:
-        names = path[len(self.root) + 1:].split("/")
+        names = path[len(self.root) + 1 :].split("/")
         if not path.startswith(self.root + "/") or any(name in ("", ".", "..") for name in names):
-            raise LaunchFailure("attempt directory", errno.EINVAL,
-                                f"The directory {path!r} is not beneath {self.root!r}.")
+            raise LaunchFailure(
+                "attempt directory",
+                errno.EINVAL,
+                f"The directory {path!r} is not beneath {self.root!r}.",
+            )
         return names
 
 
@@ -145,8 +157,11 @@ def make_work_directory(directory_fd: int) -> int:
     try:
         return _enter(directory_fd, "work")
     except OSError as error:
-        raise LaunchFailure("working directory", error.errno or 0,
-                            f"The directory 'work' cannot be made: {error.strerror}.") from None
+        raise LaunchFailure(
+            "working directory",
+            error.errno or 0,
+            f"The directory 'work' cannot be made: {error.strerror}.",
+        ) from None
 
 
 def make_stdin(data: bytes) -> int:
@@ -155,11 +170,14 @@ def make_stdin(data: bytes) -> int:
     try:
         view = memoryview(data)
         while view:
-            view = view[os.write(fd, view):]
+            view = view[os.write(fd, view) :]
         return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise LaunchFailure("standard input", error.errno or 0,
-                            f"{len(data)} bytes cannot be kept: {error.strerror}.") from None
+        raise LaunchFailure(
+            "standard input",
+            error.errno or 0,
+            f"{len(data)} bytes cannot be kept: {error.strerror}.",
+        ) from None
     finally:
         os.close(fd)
 
@@ -170,19 +188,24 @@ def launch(program: Program) -> int:
     path = find_program(program.argv[0], program.env["PATH"])
     try:
         return os.posix_spawn(
-            path, program.argv, program.env,
+            path,
+            program.argv,
+            program.env,
             file_actions=(
                 (os.POSIX_SPAWN_DUP2, program.stdin, 0),
                 (os.POSIX_SPAWN_DUP2, program.stdout, 1),
                 (os.POSIX_SPAWN_DUP2, program.stderr, 2),
             ),
-            setsid=True, setsigmask=(), setsigdef=_DEFAULT_SIGNALS,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_DEFAULT_SIGNALS,
         )
     except OSError as error:
         raise _explained(path, program, error) from None
     except (ValueError, TypeError) as error:  # a NUL, or a lone surrogate
-        raise LaunchFailure("program", errno.EINVAL,
-                            f"Arguments and environment cannot be passed on: {error}.") from None
+        raise LaunchFailure(
+            "program", errno.EINVAL, f"Arguments and environment cannot be passed on: {error}."
+        ) from None
 
 
 def _change_directory(program: Program) -> None:
@@ -197,11 +220,15 @@ def _change_directory(program: Program) -> None:
             errno.ENOTDIR: "is not a directory",
             errno.EACCES: "may not be entered",
         }.get(error.errno or 0, f"cannot be entered: {error.strerror}")
-        raise LaunchFailure("working directory", error.errno or 0,
-                            f"The working directory {program.work_dir!r} {reason}.") from None
+        raise LaunchFailure(
+            "working directory",
+            error.errno or 0,
+            f"The working directory {program.work_dir!r} {reason}.",
+        ) from None
     except ValueError as error:
-        raise LaunchFailure("working directory", errno.EINVAL,
-                            f"The working directory cannot be a path: {error}.") from None
+        raise LaunchFailure(
+            "working directory", errno.EINVAL, f"The working directory cannot be a path: {error}."
+        ) from None
 
 
 def find_program(name: str, path: str) -> str:
@@ -220,9 +247,12 @@ def find_program(name: str, path: str) -> str:
             return candidate
         forbidden = forbidden or candidate
     if forbidden:
-        raise LaunchFailure("program", errno.EACCES, f"The program {forbidden!r} is not executable.")
-    raise LaunchFailure("program", errno.ENOENT,
-                        f"The program {name!r} was not found in PATH ({path}).")
+        raise LaunchFailure(
+            "program", errno.EACCES, f"The program {forbidden!r} is not executable."
+        )
+    raise LaunchFailure(
+        "program", errno.ENOENT, f"The program {name!r} was not found in PATH ({path})."
+    )
 
 
 def _explained(path: str, program: Program, error: OSError) -> LaunchFailure:
@@ -233,15 +263,19 @@ def _explained(path: str, program: Program, error: OSError) -> LaunchFailure:
     if code == errno.E2BIG:
         size = sum(len(text) + 1 for text in program.argv)
         size += sum(len(name) + len(value) + 2 for name, value in program.env.items())
-        reason = (f"The arguments and the environment of {path!r} are larger than the system"
-                  f" accepts ({size} characters).")
+        reason = (
+            f"The arguments and the environment of {path!r} are larger than the system"
+            f" accepts ({size} characters)."
+        )
     elif code == errno.ENOENT:
         reason = _explained_absence(path)
     elif code == errno.EACCES:
         reason = f"The program {path!r} {_explained_refusal(path)}."
     elif code == errno.ENOEXEC:
-        reason = (f"The program {path!r} is neither an executable of this machine nor a script"
-                  " that begins with '#!'.")
+        reason = (
+            f"The program {path!r} is neither an executable of this machine nor a script"
+            " that begins with '#!'."
+        )
     else:
         reason = f"The program {path!r} cannot be executed: {error.strerror}."
     return LaunchFailure("program", code, reason)

@@ -61,7 +61,8 @@ class SupervisedTree:
         self._send(KILL)
         if self._deadline is None:
             self._deadline = self._containment.reactor.after(
-                limits.SUPERVISOR_DEADLINE_S, self._overdue)
+                limits.SUPERVISOR_DEADLINE_S, self._overdue
+            )
 
     def _overdue(self) -> None:
         log.say(f"supervisor {self.handle.pid} does not empty its tree")
@@ -94,8 +95,10 @@ class SupervisedTree:
 
     def handover(self) -> dict[str, Any]:
         return {
-            "supervisor": self.handle.pid, "control": self.handle.control.fileno(),
-            "pid": self.pid, "orphaned": self._containment.is_orphaned(self),
+            "supervisor": self.handle.pid,
+            "control": self.handle.control.fileno(),
+            "pid": self.pid,
+            "orphaned": self._containment.is_orphaned(self),
         }
 
 

@@ -168,16 +168,18 @@ def fork_supervisor(program: Program) -> tuple[int, socket.socket]:
     try:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     except OSError as error:
-        raise LaunchFailure("process", error.errno or 0,
-                            f"No socket for a supervisor: {error.strerror}.") from None
+        raise LaunchFailure(
+            "process", error.errno or 0, f"No socket for a supervisor: {error.strerror}."
+        ) from None
     runner = os.getpid()
     try:
         pid = os.fork()
     except OSError as error:
         ours.close()
         theirs.close()
-        raise LaunchFailure("process", error.errno or 0,
-                            f"The host cannot start a process: {error.strerror}.") from None
+        raise LaunchFailure(
+            "process", error.errno or 0, f"The host cannot start a process: {error.strerror}."
+        ) from None
     if pid == 0:
         _become_supervisor(theirs, runner, program)
     theirs.close()
@@ -188,8 +190,19 @@ def fork_supervisor(program: Program) -> tuple[int, socket.socket]:
 def _become_supervisor(control: socket.socket, runner: int, program: Program) -> NoReturn:
     """In the forked child: let go of everything that is the runner's."""
     try:
-        kept = sorted({control.fileno(), program.stdin, program.stdout, program.stderr,
-                       program.work_fd, 0, 1, 2} - {-1})
+        kept = sorted(
+            {
+                control.fileno(),
+                program.stdin,
+                program.stdout,
+                program.stderr,
+                program.work_fd,
+                0,
+                1,
+                2,
+            }
+            - {-1}
+        )
         for low, high in zip(kept, [*kept[1:], 2**20], strict=True):
             if high - low > 1:
                 os.closerange(low + 1, high)

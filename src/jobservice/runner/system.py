@@ -49,8 +49,10 @@ def read_signals(fd: int) -> list[tuple[int, int]]:
     """Number and sender of each signal that waits in a descriptor of `signal_descriptor`."""
     data = os.read(fd, 64 * SIGNAL_INFO_BYTES)
     return [
-        (int.from_bytes(data[start:start + 4], "little"),
-         int.from_bytes(data[start + 12:start + 16], "little"))
+        (
+            int.from_bytes(data[start : start + 4], "little"),
+            int.from_bytes(data[start + 12 : start + 16], "little"),
+        )
         for start in range(0, len(data), SIGNAL_INFO_BYTES)
     ]
 

@@ -250,9 +250,7 @@ class Store(Protocol):
     ) -> list[LeaseAnswer]:
         """Prolong leases, and hear what became of their jobs meanwhile."""
 
-    async def expire_leases(
-        self, settle: Settle, *, now: dt.datetime, limit: int
-    ) -> list[Fence]:
+    async def expire_leases(self, settle: Settle, *, now: dt.datetime, limit: int) -> list[Fence]:
         """End attempts whose lease is over, as `finish_attempts` with an outcome of LOST at `now`."""
 
     async def list_live(self, worker_id: str) -> list[LiveAttempt]:

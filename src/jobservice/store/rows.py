@@ -72,10 +72,15 @@ def text_map(values: Mapping[str, str]) -> str:
 @functools.lru_cache(maxsize=1024)
 def retry_text(policy: RetryPolicy) -> str:
     """A policy as a JSON array, short because it is in each row of `jobs`; see `retry_policy`."""
-    return dump_json([
-        policy.max_attempts, span_us(policy.initial_backoff), policy.multiplier,
-        span_us(policy.max_backoff), policy.max_lost,
-    ])
+    return dump_json(
+        [
+            policy.max_attempts,
+            span_us(policy.initial_backoff),
+            policy.multiplier,
+            span_us(policy.max_backoff),
+            policy.max_lost,
+        ]
+    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -98,16 +103,26 @@ def job_row(job: NewJob) -> Columns:
     """The fields of `insert_jobs`."""
     spec, created_us = job.spec, to_us(job.created_at)
     return (
-        job.tenant, job.job_id, claim_key(spec.priority, job.created_at),
-        created_us, created_us, created_us, *editable_row(spec),
+        job.tenant,
+        job.job_id,
+        claim_key(spec.priority, job.created_at),
+        created_us,
+        created_us,
+        created_us,
+        *editable_row(spec),
     )
 
 
 def editable_row(spec: JobSpec) -> Columns:
     """What a user may edit, in the order of the columns."""
     return (
-        spec.priority, span_us_or_none(spec.timeout), span_us(spec.stop_grace),
-        retry_text(spec.retry), spec.queue, spec.name, text_map(spec.labels),
+        spec.priority,
+        span_us_or_none(spec.timeout),
+        span_us(spec.stop_grace),
+        retry_text(spec.retry),
+        spec.queue,
+        spec.name,
+        text_map(spec.labels),
     )
 
 
@@ -115,8 +130,14 @@ def spec_row(job: NewJob) -> Columns:
     """The fields of `insert_specs`."""
     spec, command = job.spec, job.spec.command
     return (
-        job.tenant, job.job_id, spec.cluster, spec.output_limit_bytes, command.work_dir,
-        dump_json(command.argv), text_map(command.env), command.stdin or None,
+        job.tenant,
+        job.job_id,
+        spec.cluster,
+        spec.output_limit_bytes,
+        command.work_dir,
+        dump_json(command.argv),
+        text_map(command.env),
+        command.stdin or None,
     )
 
 
@@ -132,11 +153,32 @@ def command_of(argv: str, work_dir: str, env: str = "{}", stdin: bytes | None = 
 def job_of(row: Columns, attempts: Sequence[Attempt] = ()) -> Job:
     """A job out of the columns of the fragment `job_columns`, with `full_columns` behind or not."""
     (
-        tenant, job_id, state, revision, attempt_count, failure_count, lost_count,
-        delete_requested, edit_version, created_us, updated_us, start_us, started_us, ended_us,
-        exit_code, signal, reason, message,
-        cluster, output_limit_bytes, work_dir, argv,
-        percent, step, estimated_us, reported_us,
+        tenant,
+        job_id,
+        state,
+        revision,
+        attempt_count,
+        failure_count,
+        lost_count,
+        delete_requested,
+        edit_version,
+        created_us,
+        updated_us,
+        start_us,
+        started_us,
+        ended_us,
+        exit_code,
+        signal,
+        reason,
+        message,
+        cluster,
+        output_limit_bytes,
+        work_dir,
+        argv,
+        percent,
+        step,
+        estimated_us,
+        reported_us,
         *more,
     ) = row
     editable, full = more[:7], more[7:]
@@ -194,15 +236,37 @@ def progress_of(
 def attempt_of(row: Columns) -> Attempt:
     """An attempt out of the columns of the fragment `attempt_columns`."""
     (
-        attempt, state, worker_id, claimed_us, reason, message, started_us, ended_us,
-        exit_code, signal, stdout_bytes, stderr_bytes, dropped_bytes, cpu_us, max_rss_bytes,
+        attempt,
+        state,
+        worker_id,
+        claimed_us,
+        reason,
+        message,
+        started_us,
+        ended_us,
+        exit_code,
+        signal,
+        stdout_bytes,
+        stderr_bytes,
+        dropped_bytes,
+        cpu_us,
+        max_rss_bytes,
     ) = row
     return Attempt(
-        attempt=attempt, state=AttemptState(state), worker_id=worker_id,
-        claimed_at=from_us(claimed_us), reason=Reason(reason), message=message,
-        started_at=instant_or_none(started_us), ended_at=instant_or_none(ended_us),
-        exit_code=exit_code, signal=signal, stdout_bytes=stdout_bytes,
-        stderr_bytes=stderr_bytes, dropped_bytes=dropped_bytes, cpu_s=cpu_us / 1_000_000,
+        attempt=attempt,
+        state=AttemptState(state),
+        worker_id=worker_id,
+        claimed_at=from_us(claimed_us),
+        reason=Reason(reason),
+        message=message,
+        started_at=instant_or_none(started_us),
+        ended_at=instant_or_none(ended_us),
+        exit_code=exit_code,
+        signal=signal,
+        stdout_bytes=stdout_bytes,
+        stderr_bytes=stderr_bytes,
+        dropped_bytes=dropped_bytes,
+        cpu_s=cpu_us / 1_000_000,
         max_rss_bytes=max_rss_bytes,
     )
 
@@ -220,15 +284,38 @@ def live_attempt_of(
 def change_of(row: Columns) -> Change:
     """A change out of the columns of `list_changes`."""
     (
-        position, tenant, job_id, revision, kind, state, previous_state, at_us, attempt, reason,
-        message, exit_code, signal, start_us, percent, step, estimated_us,
+        position,
+        tenant,
+        job_id,
+        revision,
+        kind,
+        state,
+        previous_state,
+        at_us,
+        attempt,
+        reason,
+        message,
+        exit_code,
+        signal,
+        start_us,
+        percent,
+        step,
+        estimated_us,
     ) = row
     event = Event(
-        tenant=tenant, job_id=job_id, revision=revision, kind=EventKind(kind),
-        state=State(state), at=from_us(at_us),
+        tenant=tenant,
+        job_id=job_id,
+        revision=revision,
+        kind=EventKind(kind),
+        state=State(state),
+        at=from_us(at_us),
         previous_state=None if previous_state is None else State(previous_state),
-        reason=Reason(reason), message=message, attempt=attempt, exit_code=exit_code,
-        signal=signal, start_at=instant_or_none(start_us),
+        reason=Reason(reason),
+        message=message,
+        attempt=attempt,
+        exit_code=exit_code,
+        signal=signal,
+        start_at=instant_or_none(start_us),
         progress=progress_of(percent, step, estimated_us, at_us),
     )
     return Change(position_token(position), event)

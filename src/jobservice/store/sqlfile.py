@@ -32,7 +32,9 @@ Moves = tuple[tuple[str, str], ...]
 """Pairs of states by name; the first is empty where the job comes to be."""
 
 _ENUMS: Mapping[str, type[enum.IntEnum]] = {
-    "State": State, "EventKind": EventKind, "AttemptState": AttemptState,
+    "State": State,
+    "EventKind": EventKind,
+    "AttemptState": AttemptState,
 }
 _HEADER = re.compile(r"^-- (name|fragment): (\w+)(?: +moves: (.*))?$", re.MULTILINE)
 _MORE_MOVES = re.compile(r"^-- +moves: (.*)$", re.MULTILINE)
@@ -80,7 +82,8 @@ def load(*paths: Path) -> dict[str, Query]:
     fragments = {name: body for kind, name, _, body in sections if kind == "fragment"}
     return {
         name: _query(name, moves, body, fragments)
-        for kind, name, moves, body in sections if kind == "name"
+        for kind, name, moves, body in sections
+        if kind == "name"
     }
 
 
@@ -91,7 +94,8 @@ def parse_moves(text: str) -> Moves:
         sources, _, targets = move.partition("->")
         pairs += [
             (source.strip(), target.strip())
-            for source in sources.split("|") for target in targets.split("|")
+            for source in sources.split("|")
+            for target in targets.split("|")
         ]
     return tuple(pairs)
 
@@ -102,7 +106,7 @@ def _sections(text: str) -> list[tuple[str, str, str, str]]:
     ends = [header.start() for header in headers[1:]] + [len(text)]
     sections = []
     for header, end in zip(headers, ends, strict=True):
-        body = text[header.end():end]
+        body = text[header.end() : end]
         moves = "; ".join([header[3] or "", *_MORE_MOVES.findall(body)])
         sections.append((header[1], header[2], moves, _COMMENT.sub("", body).strip()))
     return sections

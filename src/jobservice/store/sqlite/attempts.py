@@ -78,10 +78,19 @@ def _claim(tx: Transaction, call: ClaimCall) -> list[Claim]:
     for tenant, job_id, attempts, epoch, revision, last, *run in tx.read_all(
         QUERIES["find_claimable"], call.limit
     ):
-        position = tx.record(EventRow(
-            last, tenant, job_id, revision + 1, EventKind.CLAIMED, State.RUNNING, State.QUEUED,
-            now_us, attempts + 1,
-        ))
+        position = tx.record(
+            EventRow(
+                last,
+                tenant,
+                job_id,
+                revision + 1,
+                EventKind.CLAIMED,
+                State.RUNNING,
+                State.QUEUED,
+                now_us,
+                attempts + 1,
+            )
+        )
         rows.append((tenant, job_id, position, call.worker_id, call.lease_until_us, now_us))
         claims.append(_claim_of(Fence(tenant, job_id, attempts + 1, epoch + 1), *run))
     tx.change(QUERIES["claim_jobs"], rows)
@@ -89,8 +98,14 @@ def _claim(tx: Transaction, call: ClaimCall) -> list[Claim]:
 
 
 def _claim_of(
-    fence: Fence, timeout_us: int | None, stop_grace_us: int, output_limit_bytes: int, argv: str,
-    work_dir: str, env: str, stdin: str,
+    fence: Fence,
+    timeout_us: int | None,
+    stop_grace_us: int,
+    output_limit_bytes: int,
+    argv: str,
+    work_dir: str,
+    env: str,
+    stdin: str,
 ) -> Claim:
     return Claim(
         fence=fence,
@@ -104,9 +119,7 @@ def _claim_of(
 # --- start ------------------------------------------------------------------------------------
 
 
-def start_attempts(
-    tx: Transaction, calls: Sequence[Sequence[AttemptStart]]
-) -> list[list[bool]]:
+def start_attempts(tx: Transaction, calls: Sequence[Sequence[AttemptStart]]) -> list[list[bool]]:
     """Record processes; a start that is recorded already is True and tells nothing."""
     starts = [start for call in calls for start in call]
     answers, rows = [False] * len(starts), []
@@ -115,10 +128,19 @@ def start_attempts(
         if not first or live.started_us is not None:
             continue
         fence, started_us = starts[n].fence, to_us(starts[n].started_at)
-        position = tx.record(EventRow(
-            live.last_position, fence.tenant, fence.job_id, live.revision + 1, EventKind.STARTED,
-            live.state, live.state, started_us, fence.attempt,
-        ))
+        position = tx.record(
+            EventRow(
+                live.last_position,
+                fence.tenant,
+                fence.job_id,
+                live.revision + 1,
+                EventKind.STARTED,
+                live.state,
+                live.state,
+                started_us,
+                fence.attempt,
+            )
+        )
         rows.append((fence.tenant, fence.job_id, position, started_us))
     tx.change(QUERIES["start_attempts"], rows)
     return _by_call(calls, answers)
@@ -136,9 +158,7 @@ class FinishCall:
     now_us: int
 
 
-def finish_attempts(
-    tx: Transaction, calls: Sequence[FinishCall]
-) -> list[list[Settlement | None]]:
+def finish_attempts(tx: Transaction, calls: Sequence[FinishCall]) -> list[list[Settlement | None]]:
     """Close attempts and move their jobs on."""
     ends = [(end, call) for call in calls for end in call.ends]
     settled: list[Settlement | None] = [None] * len(ends)
@@ -159,8 +179,13 @@ def _settled(settle: Settle, end: AttemptEnd, live: _Live) -> Settlement:
     fence, state = end.fence, State(live.state)
     settlement = settle(
         LiveJob(
-            fence.tenant, fence.job_id, state, retry_policy(live.retry), live.failure_count,
-            live.lost_count, bool(live.delete_requested),
+            fence.tenant,
+            fence.job_id,
+            state,
+            retry_policy(live.retry),
+            live.failure_count,
+            live.lost_count,
+            bool(live.delete_requested),
         ),
         end,
     )
@@ -173,12 +198,24 @@ def _tell_end(
     tx: Transaction, end: AttemptEnd, settlement: Settlement, live: _Live, now_us: int
 ) -> int:
     fence, outcome = end.fence, end.outcome
-    return tx.record(EventRow(
-        live.last_position, fence.tenant, fence.job_id, live.revision + 1,
-        _END_EVENTS[settlement.trigger], settlement.state, live.state, now_us, fence.attempt,
-        settlement.reason, settlement.message, outcome.exit_code, outcome.signal,
-        us_or_none(settlement.start_at),
-    ))
+    return tx.record(
+        EventRow(
+            live.last_position,
+            fence.tenant,
+            fence.job_id,
+            live.revision + 1,
+            _END_EVENTS[settlement.trigger],
+            settlement.state,
+            live.state,
+            now_us,
+            fence.attempt,
+            settlement.reason,
+            settlement.message,
+            outcome.exit_code,
+            outcome.signal,
+            us_or_none(settlement.start_at),
+        )
+    )
 
 
 def _job_row(
@@ -186,10 +223,20 @@ def _job_row(
 ) -> tuple[Any, ...]:
     fence, outcome = end.fence, end.outcome
     return (
-        fence.tenant, fence.job_id, position, settlement.state, settlement.reason,
-        settlement.message, settlement.failures, settlement.losses, now_us,
-        us_or_none(settlement.start_at), us_or_none(outcome.started_at),
-        now_us if settlement.state in FINAL else None, outcome.exit_code, outcome.signal,
+        fence.tenant,
+        fence.job_id,
+        position,
+        settlement.state,
+        settlement.reason,
+        settlement.message,
+        settlement.failures,
+        settlement.losses,
+        now_us,
+        us_or_none(settlement.start_at),
+        us_or_none(outcome.started_at),
+        now_us if settlement.state in FINAL else None,
+        outcome.exit_code,
+        outcome.signal,
     )
 
 
@@ -199,10 +246,23 @@ def _attempt_row(end: AttemptEnd, settlement: Settlement, live: _Live) -> tuple[
     if started_us is None:
         started_us = us_or_none(outcome.started_at)
     return (
-        fence.tenant, fence.job_id, fence.attempt, settlement.attempt_state, live.worker_id,
-        live.claimed_us, started_us, to_us(outcome.ended_at), outcome.exit_code, outcome.signal,
-        settlement.reason, settlement.message, round(outcome.cpu_s * 1_000_000),
-        outcome.max_rss_bytes, outcome.stdout_bytes, outcome.stderr_bytes, outcome.dropped_bytes,
+        fence.tenant,
+        fence.job_id,
+        fence.attempt,
+        settlement.attempt_state,
+        live.worker_id,
+        live.claimed_us,
+        started_us,
+        to_us(outcome.ended_at),
+        outcome.exit_code,
+        outcome.signal,
+        settlement.reason,
+        settlement.message,
+        round(outcome.cpu_s * 1_000_000),
+        outcome.max_rss_bytes,
+        outcome.stdout_bytes,
+        outcome.stderr_bytes,
+        outcome.dropped_bytes,
     )
 
 
@@ -249,10 +309,19 @@ def unclaim_attempts(tx: Transaction, calls: Sequence[FencesCall]) -> list[list[
             continue
         answers[n] = True
         fence, now_us = fences[n]
-        position = tx.record(EventRow(
-            live.last_position, fence.tenant, fence.job_id, live.revision + 1,
-            EventKind.UNCLAIMED, State.QUEUED, State.RUNNING, now_us, fence.attempt,
-        ))
+        position = tx.record(
+            EventRow(
+                live.last_position,
+                fence.tenant,
+                fence.job_id,
+                live.revision + 1,
+                EventKind.UNCLAIMED,
+                State.QUEUED,
+                State.RUNNING,
+                now_us,
+                fence.attempt,
+            )
+        )
         rows.append((fence.tenant, fence.job_id, position, now_us))
     tx.change(QUERIES["unclaim_attempts"], rows)
     return _by_call([call.fences for call in calls], answers)
@@ -267,29 +336,37 @@ def extend_leases(tx: Transaction, calls: Sequence[FencesCall]) -> list[list[Lea
         answers[n] = LeaseAnswer.KEPT if live.state == State.RUNNING else LeaseAnswer.STOP
         fence, at_us = fences[n]
         until[fence] = at_us
-    tx.change(QUERIES["extend_leases"], [
-        (fence.tenant, fence.job_id, at_us) for fence, at_us in until.items()
-    ])
+    tx.change(
+        QUERIES["extend_leases"],
+        [(fence.tenant, fence.job_id, at_us) for fence, at_us in until.items()],
+    )
     return _by_call([call.fences for call in calls], answers)
 
 
 # --- progress ---------------------------------------------------------------------------------
 
 
-def record_progress(
-    tx: Transaction, calls: Sequence[Sequence[ProgressReport]]
-) -> list[list[bool]]:
+def record_progress(tx: Transaction, calls: Sequence[Sequence[ProgressReport]]) -> list[list[bool]]:
     """Keep the newest progress of live attempts."""
     reports = [report for call in calls for report in call]
     answers, rows = [False] * len(reports), []
     for n, live, _ in _live(tx, [report.fence for report in reports]):
         answers[n] = True
         fence, progress = reports[n].fence, reports[n].progress
-        rows.append((
-            fence.tenant, fence.job_id, tx.next_position(), live.revision, live.state,
-            fence.attempt, progress.percent, progress.step,
-            us_or_none(progress.estimated_completion), to_us(progress.reported_at),
-        ))
+        rows.append(
+            (
+                fence.tenant,
+                fence.job_id,
+                tx.next_position(),
+                live.revision,
+                live.state,
+                fence.attempt,
+                progress.percent,
+                progress.step,
+                us_or_none(progress.estimated_completion),
+                to_us(progress.reported_at),
+            )
+        )
     tx.write(QUERIES["record_progress"], rows)
     return _by_call(calls, answers)
 
@@ -299,10 +376,13 @@ def record_progress(
 
 def _live(tx: Transaction, fences: Sequence[Fence]) -> Iterator[tuple[int, _Live, bool]]:
     """Place, job and whether it is the first of its kind, for each fence that is not stale."""
-    rows = tx.read(QUERIES["find_live"], [
-        (n, fence.tenant, fence.job_id, fence.attempt, fence.epoch)
-        for n, fence in enumerate(fences)
-    ])
+    rows = tx.read(
+        QUERIES["find_live"],
+        [
+            (n, fence.tenant, fence.job_id, fence.attempt, fence.epoch)
+            for n, fence in enumerate(fences)
+        ],
+    )
     seen: set[tuple[str, str]] = set()
     for n, *columns in rows:
         key = fences[n].tenant, fences[n].job_id
@@ -313,6 +393,4 @@ def _live(tx: Transaction, fences: Sequence[Fence]) -> Iterator[tuple[int, _Live
 def _by_call(calls: Sequence[Sequence[Any]], answers: Sequence[_T]) -> list[list[_T]]:
     """Answers to all items of all calls, given back to each call."""
     ends = itertools.accumulate(len(call) for call in calls)
-    return [
-        list(answers[end - len(call):end]) for call, end in zip(calls, ends, strict=True)
-    ]
+    return [list(answers[end - len(call) : end]) for call, end in zip(calls, ends, strict=True)]

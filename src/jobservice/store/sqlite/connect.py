@@ -23,9 +23,20 @@ STATEMENTS_KEPT = 256
 """How many prepared statements a connection keeps."""
 
 DATABASE_ERRORS = (
-    apsw.FullError, apsw.IOError, apsw.BusyError, apsw.LockedError, apsw.CorruptError,
-    apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.NoMemError, apsw.InterruptError,
-    apsw.ProtocolError, apsw.ConnectionClosedError, apsw.PermissionsError, apsw.AuthError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.NoMemError,
+    apsw.InterruptError,
+    apsw.ProtocolError,
+    apsw.ConnectionClosedError,
+    apsw.PermissionsError,
+    apsw.AuthError,
 )
 """What SQLite says when the fault is not that of a statement, but of the disk or the file."""
 
@@ -88,9 +99,7 @@ def run_all(connection: apsw.Connection, sql: str) -> None:
 
 def _opened(path: Path, flags: int, pragmas: str) -> apsw.Connection:
     try:
-        connection = apsw.Connection(
-            str(path), flags=flags, statementcachesize=STATEMENTS_KEPT
-        )
+        connection = apsw.Connection(str(path), flags=flags, statementcachesize=STATEMENTS_KEPT)
         connection.set_busy_timeout(BUSY_MS)
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         run_all(connection, pragmas)

@@ -40,15 +40,31 @@ class _Asked:
     queued_us: int
 
     def tell(
-        self, tx: Transaction, key: tuple[str, str], kind: EventKind, state: State, now_us: int,
-        reason: Reason = Reason.NONE, message: str = "",
+        self,
+        tx: Transaction,
+        key: tuple[str, str],
+        kind: EventKind,
+        state: State,
+        now_us: int,
+        reason: Reason = Reason.NONE,
+        message: str = "",
     ) -> int:
         """Record the job's next event, which leads to `state`; returns its position."""
         self.revision += 1
-        self.last_position = tx.record(EventRow(
-            self.last_position, *key, self.revision, kind, state, self.state, now_us,
-            self.attempt_count, reason, message,
-        ))
+        self.last_position = tx.record(
+            EventRow(
+                self.last_position,
+                *key,
+                self.revision,
+                kind,
+                state,
+                self.state,
+                now_us,
+                self.attempt_count,
+                reason,
+                message,
+            )
+        )
         self.state = state
         return self.last_position
 
@@ -71,10 +87,19 @@ def _release(tx: Transaction, now_us: int, limit: int) -> int:
     rows = []
     for row in tx.read_all(QUERIES["find_due"], now_us, limit):
         tenant, job_id, revision, last, priority, start_us, attempt_count = row
-        position = tx.record(EventRow(
-            last, tenant, job_id, revision + 1, EventKind.DUE, State.QUEUED, State.SCHEDULED,
-            now_us, attempt_count,
-        ))
+        position = tx.record(
+            EventRow(
+                last,
+                tenant,
+                job_id,
+                revision + 1,
+                EventKind.DUE,
+                State.QUEUED,
+                State.SCHEDULED,
+                now_us,
+                attempt_count,
+            )
+        )
         place = claim_key(priority, from_us(start_us))
         rows.append((tenant, job_id, position, place, start_us, now_us))
     tx.change(QUERIES["release_due"], rows)
@@ -92,15 +117,15 @@ class StopCall:
     now_us: int
 
 
-def request_stop(
-    tx: Transaction, calls: Sequence[StopCall]
-) -> list[list[Stopped | Refusal]]:
+def request_stop(tx: Transaction, calls: Sequence[StopCall]) -> list[list[Stopped | Refusal]]:
     """End waiting jobs, ask for the end of running ones."""
     jobs = _asked(tx, [(stop.tenant, stop.job_id) for call in calls for stop in call.stops])
     changes = _Stops({}, {}, {})
     answers = [
-        [_stop(tx, stop, jobs.get((stop.tenant, stop.job_id)), call.now_us, changes)
-         for stop in call.stops]
+        [
+            _stop(tx, stop, jobs.get((stop.tenant, stop.job_id)), call.now_us, changes)
+            for stop in call.stops
+        ]
         for call in calls
     ]
     tx.change(QUERIES["cancel_waiting"], list(changes.cancelled.values()))
@@ -141,8 +166,13 @@ def _stop(
 
 
 def _ended_by_user(
-    tx: Transaction, key: tuple[str, str], job: _Asked, kind: EventKind, state: State,
-    message: str, now_us: int,
+    tx: Transaction,
+    key: tuple[str, str],
+    job: _Asked,
+    kind: EventKind,
+    state: State,
+    message: str,
+    now_us: int,
 ) -> tuple[Any, ...]:
     position = job.tell(tx, key, kind, state, now_us, Reason.USER, message)
     return (*key, position, Reason.USER, message, now_us)
@@ -180,9 +210,10 @@ def _update(tx: Transaction, call: UpdateCall) -> Job | Refusal:
     tx.connection.execute(QUERIES["keep_submitted"].text, key)
     place = claim_key(spec.priority, from_us(job.queued_us))
     position = job.tell(tx, key, EventKind.UPDATED, job.state, call.now_us)
-    tx.change(QUERIES["update_jobs"], [
-        (*key, position, job.edit_version, place, call.now_us, *editable_row(spec))
-    ])
+    tx.change(
+        QUERIES["update_jobs"],
+        [(*key, position, job.edit_version, place, call.now_us, *editable_row(spec))],
+    )
     return _read(tx, call.key)
 
 
@@ -242,10 +273,17 @@ def delete_jobs(tx: Transaction, calls: Sequence[DeleteCall]) -> list[list[bool]
         job = jobs.pop((key.tenant, key.job_id), None)
         if job is None or job.state not in FINAL or not job.delete_requested:
             return False
-        tombstones.append((
-            tx.next_position(), key.tenant, key.job_id, job.revision, job.state,
-            job.attempt_count, now_us,
-        ))
+        tombstones.append(
+            (
+                tx.next_position(),
+                key.tenant,
+                key.job_id,
+                job.revision,
+                job.state,
+                job.attempt_count,
+                now_us,
+            )
+        )
         chains.append((job.last_position,))
         return True
 
@@ -273,5 +311,3 @@ def _forget(tx: Transaction, before_us: int, limit: int) -> int:
         newest = max(position for [position] in old)
         tx.connection.execute(QUERIES["raise_forgotten"].text, (newest,))
     return count + len(old)
-
-

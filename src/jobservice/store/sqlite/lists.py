@@ -107,7 +107,8 @@ def _filters(query: JobQuery) -> tuple[str, dict[str, Any]]:
         values["name"] = query.name
         values["name_end"] = _behind_prefix(query.name)
         sql += (
-            " AND jobs.name >= :name AND jobs.name < :name_end" if query.name_is_prefix
+            " AND jobs.name >= :name AND jobs.name < :name_end"
+            if query.name_is_prefix
             else " AND jobs.name = :name"
         )
     if query.ended_from is not None:
@@ -132,9 +133,17 @@ def _behind_prefix(prefix: str) -> str:
 
 def _digest(query: JobQuery) -> str:
     """What binds a cursor to a query: everything but the columns that are read."""
-    text = dump_json([
-        query.tenant, query.order.name, sorted(query.states), query.queue, query.name,
-        query.name_is_prefix, sorted(query.labels.items()), us_or_none(query.ended_from),
-        us_or_none(query.ended_before),
-    ])
+    text = dump_json(
+        [
+            query.tenant,
+            query.order.name,
+            sorted(query.states),
+            query.queue,
+            query.name,
+            query.name_is_prefix,
+            sorted(query.labels.items()),
+            us_or_none(query.ended_from),
+            us_or_none(query.ended_before),
+        ]
+    )
     return f"{zlib.crc32(text.encode()):08x}"

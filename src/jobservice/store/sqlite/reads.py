@@ -153,9 +153,7 @@ def find_jobs(connection: apsw.Connection, keys: Sequence[JobKey]) -> list[Job |
     return [found.get((key.tenant, key.job_id)) for key in keys]
 
 
-def find_submitted(
-    connection: apsw.Connection, keys: Sequence[JobKey]
-) -> list[JobSpec | None]:
+def find_submitted(connection: apsw.Connection, keys: Sequence[JobKey]) -> list[JobSpec | None]:
     """What was submitted, in the order asked."""
     found: dict[tuple[str, str], JobSpec] = {}
     for tenant, job_id, *command, cluster, output_limit_bytes, editable in _rows_of(
@@ -172,7 +170,7 @@ def _rows_of(
 ) -> Iterator[Sequence[Any]]:
     """The rows of a query about given jobs."""
     for begin in range(0, len(keys), ROWS_A_STATEMENT):
-        chunk = keys[begin:begin + ROWS_A_STATEMENT]
+        chunk = keys[begin : begin + ROWS_A_STATEMENT]
         values = [value for key in chunk for value in (key.tenant, key.job_id)]
         yield from connection.execute(QUERIES[name].for_rows(len(chunk)), values)
 
@@ -184,7 +182,12 @@ def list_live(connection: apsw.Connection, worker_id: str) -> list[LiveAttempt]:
 
 
 def _live_attempt(
-    tenant: str, job_id: str, attempt: int, epoch: int, worker_id: str, state: int,
+    tenant: str,
+    job_id: str,
+    attempt: int,
+    epoch: int,
+    worker_id: str,
+    state: int,
     started_us: int | None,
 ) -> LiveAttempt:
     attempt_state = AttemptState.STARTING if started_us is None else AttemptState.RUNNING
@@ -220,9 +223,7 @@ def head_position(connection: apsw.Connection) -> int:
     return position
 
 
-def list_changes(
-    connection: apsw.Connection, after: int, token: str, limit: int
-) -> ChangePage:
+def list_changes(connection: apsw.Connection, after: int, token: str, limit: int) -> ChangePage:
     """Changes behind a position.
 
     Raises:

@@ -54,7 +54,10 @@ class SqliteStore(port.Store):
         head = reads.head_position(connection)
         connection.close()
         writer = Writer(
-            path, QUERIES["insert_events"], head, waiting_limit=waiting_limit,
+            path,
+            QUERIES["insert_events"],
+            head,
+            waiting_limit=waiting_limit,
             deadline_s=deadline_s,
         )
         return cls(writer, Readers(path, deadline_s=deadline_s))

@@ -77,14 +77,30 @@ def _repeat(call: InsertCall, known: _Known) -> Inserted | None:
 
 def _write(tx: Transaction, calls: Sequence[InsertCall]) -> None:
     created = EventKind.CREATED
-    tx.write(QUERIES["insert_jobs"], [
-        (*row[:6], tx.record(EventRow(None, row[0], row[1], 1, created, State.QUEUED, None, row[4])),
-         *row[6:])
-        for call in calls for row in call.jobs
-    ])
+    tx.write(
+        QUERIES["insert_jobs"],
+        [
+            (
+                *row[:6],
+                tx.record(EventRow(None, row[0], row[1], 1, created, State.QUEUED, None, row[4])),
+                *row[6:],
+            )
+            for call in calls
+            for row in call.jobs
+        ],
+    )
     tx.write(QUERIES["insert_specs"], [row for call in calls for row in call.specs])
-    tx.write(QUERIES["insert_requests"], [
-        (call.tenant, call.request.request_id, call.request.digest, dump_json(call.job_ids),
-         call.created_us)
-        for call in calls if call.request is not None
-    ])
+    tx.write(
+        QUERIES["insert_requests"],
+        [
+            (
+                call.tenant,
+                call.request.request_id,
+                call.request.digest,
+                dump_json(call.job_ids),
+                call.created_us,
+            )
+            for call in calls
+            if call.request is not None
+        ],
+    )

@@ -64,7 +64,7 @@ class Transaction:
         """Run a statement over rows; returns how many rows of the database it changed."""
         execute, changed = self.connection.execute, 0
         for begin in range(0, len(rows), ROWS_A_STATEMENT):
-            chunk = rows[begin:begin + ROWS_A_STATEMENT]
+            chunk = rows[begin : begin + ROWS_A_STATEMENT]
             execute(query.for_rows(len(chunk)), [value for row in chunk for value in row])
             changed += self.connection.changes()
         return changed
@@ -83,7 +83,7 @@ class Transaction:
         """Run a query over rows that answers with JSON arrays of its answers; returns these."""
         found: list[list[Any]] = []
         for begin in range(0, len(rows), ROWS_A_STATEMENT):
-            chunk = rows[begin:begin + ROWS_A_STATEMENT]
+            chunk = rows[begin : begin + ROWS_A_STATEMENT]
             values = [value for row in chunk for value in row]
             found += parse_json(self.scalar(query.for_rows(len(chunk)), values))
         return found

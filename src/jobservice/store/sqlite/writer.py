@@ -77,7 +77,10 @@ class _Call(Generic[Item, Answer]):
     __slots__ = ("answer", "deadline", "error", "future", "item", "taken", "verb")
 
     def __init__(
-        self, verb: Verb[Item, Answer], item: Item, future: "asyncio.Future[Answer]",
+        self,
+        verb: Verb[Item, Answer],
+        item: Item,
+        future: "asyncio.Future[Answer]",
         deadline: float,
     ) -> None:
         self.verb = verb
@@ -100,8 +103,13 @@ class Writer:
     """
 
     def __init__(
-        self, path: Path, insert_events: Query, position: int, *,
-        waiting_limit: int, deadline_s: float,
+        self,
+        path: Path,
+        insert_events: Query,
+        position: int,
+        *,
+        waiting_limit: int,
+        deadline_s: float,
     ) -> None:
         self.position = position
         """Of the newest change that is committed."""
