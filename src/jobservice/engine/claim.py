@@ -21,6 +21,7 @@ from jobservice.model.lease import (
     ProgressReport,
 )
 from jobservice.model.lifecycle import State
+from jobservice.store.port import LiveJob, Settlement
 
 
 class Leases:
@@ -56,13 +57,20 @@ class Leases:
         """Processes are gone; what that means for their jobs is decided here."""
         parts = self._parts
         now = parts.clock.now()
-        settled = await parts.store.finish_attempts(ends, settler(now, parts.random), now=now)
+        settle, deletable = settler(now, parts.random), False
+
+        def settle_and_look(live: LiveJob, end: AttemptEnd) -> Settlement:
+            nonlocal deletable
+            deletable = deletable or live.delete_requested
+            return settle(live, end)
+
+        settled = await parts.store.finish_attempts(ends, settle_and_look, now=now)
         states = {each.state for each in settled if each is not None}
         if State.SCHEDULED in states:
             parts.signals.timers.ring()
         if State.QUEUED in states:
             parts.signals.work.ring()
-        if not states.isdisjoint({State.CANCELLED, State.SUCCEEDED, State.FAILED}):
+        if deletable:
             parts.signals.deletions.ring()
         return [each is not None for each in settled]
 

@@ -19,14 +19,15 @@ BACKLOG_BYTES = 4 * 1024 * 1024
 REPORTS_PER_FRAME = 2000
 """Reports in one frame; with messages of 4 KiB a frame stays below its limit."""
 
-COALESCE_S = 0.002
+COALESCE_S = 0.008
 """How long an end may wait for company, when there is a crowd."""
 
 COALESCE_LIVE = 4
-"""A crowd is more live attempts than this; with fewer an end is told at once."""
+"""A crowd is more live attempts than this; with fewer an end is told at once. Nor does an end wait
+when it is one of a crowd of ends: one for every so many live attempts."""
 
 COALESCE_ENDS = 64
-"""So many ends are told at once, crowd or not."""
+"""So many ends are told at once, however many attempts live."""
 
 # --- attempts ----------------------------------------------------------------------------------
 

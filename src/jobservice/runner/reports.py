@@ -56,8 +56,8 @@ class Reports:
 
     def wait_s(self, live: int) -> float:
         """How long to wait for company, with so many live attempts; 0 when it is time to tell."""
-        crowd = live > limits.COALESCE_LIVE and len(self._ended) < limits.COALESCE_ENDS
-        if not crowd:
+        enough = min(limits.COALESCE_ENDS, live // limits.COALESCE_LIVE)
+        if live <= limits.COALESCE_LIVE or len(self._ended) >= enough:
             return 0.0
         return max(0.0, self._since + limits.COALESCE_S - time.monotonic())
 

@@ -5,8 +5,9 @@ themselves. So calls are not committed one by one. The event loop puts each call
 thread takes whatever waits, runs all of it in one transaction, commits, and answers all of it with
 one wake-up of the loop. While it commits the next calls gather. A lone call is committed at once, and
 the busier the store is, the more calls share an fsync. After a crowd the thread waits for as many calls
-again, for GATHER_S at most: the callers that were answered together come back one after the other, and
-taking the first of them alone would leave the others to wait for a commit of one.
+again, while more keep coming and for PAUSES times PAUSE_S at most: the callers that were answered
+together come back one after the other, and taking the first of them alone would leave the others to
+wait for a commit of one.
 
 Whole or not at all, each call for itself. The calls of a batch run as the parts of one transaction
 without savepoints, because nearly all of them succeed. When one raises, the transaction is rolled
@@ -63,7 +64,10 @@ LARGEST_BATCH = 1_000
 """How many calls are committed together at most."""
 CROWD = 4
 """A batch of so many calls or more is a crowd, and its callers are waited for."""
-GATHER_S = 0.001
+PAUSE_S = 0.002
+"""A crowd of which nobody came for so long is not waited for any more."""
+PAUSES = 5
+"""How many such waits there are for one crowd at most."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -248,7 +252,11 @@ class Writer:
             return
         self._gather.clear()
         self._awaited = self._crowd - 1
-        self._gather.wait(GATHER_S)
+        came = -1
+        for _ in range(PAUSES):
+            before, came = came, self._queue.qsize()
+            if came == before or self._gather.wait(PAUSE_S):
+                break
         self._awaited = 0
 
     def _commit(self, batch: _Calls) -> bool:
