@@ -124,8 +124,9 @@ def test_waiting_with_json_prints_the_job_as_it_ended(shell: Shell) -> None:
 
 
 def test_ctrl_c_lets_go_of_the_job(shell: Shell) -> None:
+    listening = ["env", "--default-signal=INT"]  # a shell's background job ignores it
     process = subprocess.Popen(
-        shell.command("submit", "--wait", "--", "sleep", "600"),
+        [*listening, *shell.command("submit", "--wait", "--", "sleep", "600")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=shell.environment,
