@@ -17,12 +17,12 @@ from jobservice.clock import SystemClock
 from jobservice.model.ids import job_id
 from jobservice.model.job import NewJob
 from jobservice.model.spec import Command, JobSpec
-from jobservice.store.migrate import upgrade
-from jobservice.store.sqlite import submit
 from jobservice.store.sqlite.connect import open_writer
-from jobservice.store.sqlite.queries import QUERIES
+from jobservice.store.sqlite.migrate import upgrade
 from jobservice.store.sqlite.transaction import Transaction
 from jobservice.store.sqlite.writer import CHECKPOINT_PAGES
+from jobservice.store.verbs import submit
+from jobservice.store.verbs.transaction import run_now
 
 BATCH = 100
 IN_FLIGHT = 4
@@ -92,10 +92,10 @@ class _SingleCommits:
         return count / (time.perf_counter() - begin)
 
     def _commit_one(self, call: submit.InsertCall) -> None:
-        transaction = Transaction(self._connection, self._position, QUERIES["insert_events"])
+        transaction = Transaction(self._connection, self._position)
         self._connection.execute("BEGIN IMMEDIATE")
-        submit.insert_jobs(transaction, [call])
-        transaction.flush()
+        run_now(submit.insert_jobs(transaction, [call]))
+        run_now(transaction.flush())
         self._connection.execute("COMMIT")
         self._position = transaction.position
 

@@ -7,17 +7,17 @@ import apsw
 import pytest
 
 from jobservice.errors import SetupError
-from jobservice.store.migrate import (
-    SQLITE_MIGRATIONS,
+from jobservice.store.migrations import migrations
+from jobservice.store.sqlite.connect import check_version, open_reader, open_writer
+from jobservice.store.sqlite.migrate import (
+    MIGRATIONS,
     current,
-    migrations,
     upgrade,
     upgrade_connection,
 )
-from jobservice.store.sqlite.connect import check_version, open_reader, open_writer
 from jobservice.store.sqlite.store import SqliteStore
 
-KNOWN = len(migrations())
+KNOWN = len(migrations(MIGRATIONS))
 
 
 def tables(path: Path) -> set[str]:
@@ -99,7 +99,7 @@ def test_every_statement_of_a_file_is_run(path: Path, tmp_path: Path) -> None:
 
 
 def test_one_that_another_process_applied_meanwhile_is_passed_over(path: Path) -> None:
-    known = migrations()
+    known = migrations(MIGRATIONS)
     slow = open_writer(path)
     upgrade(path)
     fresh = [dataclasses.replace(each) for each in known]
@@ -114,7 +114,7 @@ def test_files_are_numbered_through(tmp_path: Path, name: str) -> None:
 
 
 def test_the_files_of_the_store_are_in_the_package() -> None:
-    assert SQLITE_MIGRATIONS.is_dir()
+    assert MIGRATIONS.is_dir()
     assert KNOWN >= 1
 
 

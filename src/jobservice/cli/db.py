@@ -7,7 +7,7 @@ import click
 
 from jobservice.cli.output import say
 from jobservice.cli.settings import DATA_DIR, settings
-from jobservice.store import migrate
+from jobservice.store.sqlite import migrate
 
 
 @click.group("db")

@@ -19,6 +19,8 @@ from jobservice.errors import SetupError
 OLDEST_SQLITE = (3, 51, 3)
 BUSY_MS = 3_000
 """How long the writer waits for a lock that another process holds."""
+ROWS_A_STATEMENT = 128
+"""How many rows are bound to one statement at most."""
 STATEMENTS_KEPT = 256
 """How many prepared statements a connection keeps."""
 

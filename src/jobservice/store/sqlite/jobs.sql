@@ -135,7 +135,8 @@ DELETE FROM attempts WHERE (tenant, job_id) IN (SELECT * FROM gone)
 -- name: delete_events
 -- Remove the events of jobs, each chain from its newest back to its first.
 WITH RECURSIVE
-    gone (position) AS (VALUES /*each*/ (:last_position) /*end*/),
+    gone (tenant, job_id, position) AS (
+        VALUES /*each*/ (:tenant, :job_id, :last_position) /*end*/),
     chain (position) AS (
         SELECT position FROM gone
         UNION ALL

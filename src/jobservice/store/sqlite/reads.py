@@ -29,9 +29,8 @@ from jobservice.store.rows import (
     parse_json,
     spec_of,
 )
-from jobservice.store.sqlite.connect import DATABASE_ERRORS, open_reader
+from jobservice.store.sqlite.connect import DATABASE_ERRORS, ROWS_A_STATEMENT, open_reader
 from jobservice.store.sqlite.queries import QUERIES
-from jobservice.store.sqlite.transaction import ROWS_A_STATEMENT
 
 THREADS = 2
 """How many long reads run at the same time."""

@@ -11,13 +11,13 @@ from jobservice.model.attempt import Fence
 from jobservice.model.job import Edits, Job, NewJob
 from jobservice.model.spec import JobSpec
 from jobservice.store import port
-from jobservice.store.migrate import upgrade
 from jobservice.store.rows import position_of, position_token
-from jobservice.store.sqlite import attempts, jobs, lists, reads, submit
+from jobservice.store.sqlite import lists, reads
 from jobservice.store.sqlite.connect import open_reader
-from jobservice.store.sqlite.queries import QUERIES
+from jobservice.store.sqlite.migrate import upgrade
 from jobservice.store.sqlite.reads import Readers
 from jobservice.store.sqlite.writer import Writer
+from jobservice.store.verbs import attempts, jobs, submit
 
 WAITING_LIMIT = 10_000
 """How many writing calls may wait for their commit."""
@@ -55,7 +55,6 @@ class SqliteStore(port.Store):
         connection.close()
         writer = Writer(
             path,
-            QUERIES["insert_events"],
             head,
             waiting_limit=waiting_limit,
             deadline_s=deadline_s,

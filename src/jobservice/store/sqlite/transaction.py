@@ -1,113 +1,83 @@
-"""One write transaction, as the verbs see it: statements over many rows, events, positions."""
+"""One write transaction on SQLite: statements over many rows, events, positions."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import apsw
 
-from jobservice.errors import Internal
-from jobservice.model.event import EventKind
+from jobservice.model.job import Job
+from jobservice.store.port import JobKey
 from jobservice.store.rows import parse_json
-from jobservice.store.sqlfile import Query
-
-ROWS_A_STATEMENT = 128
-"""How many rows are bound to one statement at most."""
-
-Row = Sequence[Any]
-
-
-class EventRow(NamedTuple):
-    """Everything of an event but its position, in the order of `insert_events`."""
-
-    previous_position: int | None
-    """Of the event before it of the same job."""
-    tenant: str
-    job_id: str
-    revision: int
-    kind: EventKind
-    state: int
-    previous_state: int | None
-    at_us: int
-    attempt: int = 0
-    reason: int = 0
-    message: str = ""
-    exit_code: int | None = None
-    signal: int | None = None
-    start_us: int | None = None
+from jobservice.store.sqlite.connect import ROWS_A_STATEMENT
+from jobservice.store.sqlite.queries import QUERIES
+from jobservice.store.sqlite.reads import find_job
+from jobservice.store.verbs.group import Savepoints
+from jobservice.store.verbs.transaction import EventRow, Row
 
 
-class Transaction:
+class Transaction(Savepoints):
     """What is open between BEGIN and COMMIT on the one connection that writes.
 
     `position` is that of the newest change. Events are gathered and written as one statement right
     before the commit (`flush`).
     """
 
-    def __init__(self, connection: apsw.Connection, position: int, insert_events: Query) -> None:
-        self.connection = connection
+    def __init__(self, connection: apsw.Connection, position: int) -> None:
         self.position = position
-        self._insert_events = insert_events
+        self._connection = connection
         self._events: list[Row] = []
+        self._mark = position, 0
 
     def record(self, event: EventRow) -> int:
-        """Tell a change; returns its position, for the job's `last_position`."""
         self.position += 1
         self._events.append((self.position, *event))
         return self.position
 
     def next_position(self) -> int:
-        """The position of a change that is told by another table than `events`."""
         self.position += 1
         return self.position
 
-    def write(self, query: Query, rows: Sequence[Row]) -> int:
-        """Run a statement over rows; returns how many rows of the database it changed."""
-        execute, changed = self.connection.execute, 0
+    async def write(self, name: str, rows: Sequence[Row]) -> int:
+        query, execute, changed = QUERIES[name], self._connection.execute, 0
         for begin in range(0, len(rows), ROWS_A_STATEMENT):
             chunk = rows[begin : begin + ROWS_A_STATEMENT]
             execute(query.for_rows(len(chunk)), [value for row in chunk for value in row])
-            changed += self.connection.changes()
+            changed += self._connection.changes()
         return changed
 
-    def change(self, query: Query, rows: Sequence[Row]) -> None:
-        """Run a statement that must change exactly one row of the database for each of `rows`.
-
-        Raises:
-            Internal: its guard stopped it, though what was read in this transaction allowed it.
-        """
-        changed = self.write(query, rows)
-        if changed != len(rows):
-            raise Internal(f"{query.name} changed {changed} rows of {len(rows)}.")
-
-    def read(self, query: Query, rows: Sequence[Row]) -> list[list[Any]]:
-        """Run a query over rows that answers with JSON arrays of its answers; returns these."""
+    async def read(self, name: str, rows: Sequence[Row]) -> list[list[Any]]:
+        query = QUERIES[name]
         found: list[list[Any]] = []
         for begin in range(0, len(rows), ROWS_A_STATEMENT):
             chunk = rows[begin : begin + ROWS_A_STATEMENT]
             values = [value for row in chunk for value in row]
-            found += parse_json(self.scalar(query.for_rows(len(chunk)), values))
+            found += self._answers(query.for_rows(len(chunk)), values)
         return found
 
-    def read_all(self, query: Query, *values: object) -> list[list[Any]]:
-        """Run a query that answers with one JSON array of its answers; returns these."""
-        found: list[list[Any]] = parse_json(self.scalar(query.text, values))
+    async def read_all(self, name: str, *values: object) -> list[list[Any]]:
+        return self._answers(QUERIES[name].text, values)
+
+    def _answers(self, sql: str, values: Sequence[Any]) -> list[list[Any]]:
+        """What a query answers with: one JSON array of rows."""
+        found: list[list[Any]] = parse_json(self._connection.execute(sql, values).get)
         return found
 
-    def scalar(self, sql: str, values: Sequence[Any]) -> Any:
-        """The one value that a query answers with."""
-        return self.connection.execute(sql, values).get
+    async def find_job(self, key: JobKey) -> Job | None:
+        return find_job(self._connection, key)
 
-    def flush(self) -> None:
+    async def flush(self) -> None:
         """Write the events that were recorded."""
         if self._events:
-            self.write(self._insert_events, self._events)
+            await self.write("insert_events", self._events)
             self._events = []
 
-    def mark(self) -> tuple[int, int]:
-        """Where to go back to with `restore`."""
-        return self.position, len(self._events)
+    async def begin_part(self) -> None:
+        self._mark = self.position, len(self._events)
+        self._connection.execute("SAVEPOINT part")
 
-    def restore(self, mark: tuple[int, int]) -> None:
-        """Forget the changes told since `mark`; the caller has undone them in the database."""
-        self.position, count = mark
-        del self._events[count:]
+    async def end_part(self, *, undo: bool) -> None:
+        if undo:
+            self._connection.execute("ROLLBACK TO part")
+            self.position, count = self._mark
+            del self._events[count:]
+        self._connection.execute("RELEASE part")

@@ -17,9 +17,7 @@ from jobservice.model.lifecycle import FINAL, WAITING, Reason, State
 from jobservice.model.queue import claim_key
 from jobservice.store.port import JobKey, Refusal, Stopped, StopRequest
 from jobservice.store.rows import editable_row
-from jobservice.store.sqlite.queries import QUERIES
-from jobservice.store.sqlite.reads import find_job
-from jobservice.store.sqlite.transaction import EventRow, Transaction
+from jobservice.store.verbs.transaction import EventRow, Transaction, change
 
 CANCELLED_MESSAGE = "cancelled on request"
 STOPPING_MESSAGE = "its stop was asked for"
@@ -69,23 +67,23 @@ class _Asked:
         return self.last_position
 
 
-def _asked(tx: Transaction, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], _Asked]:
+async def _asked(tx: Transaction, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], _Asked]:
     unique = list(dict.fromkeys(keys))
-    rows = tx.read(QUERIES["find_asked"], [(n, *key) for n, key in enumerate(unique)])
+    rows = await tx.read("find_asked", [(n, *key) for n, key in enumerate(unique)])
     return {unique[n]: _Asked(State(state), *columns) for n, state, *columns in rows}
 
 
 # --- due --------------------------------------------------------------------------------------
 
 
-def release_due(tx: Transaction, calls: Sequence[tuple[int, int]]) -> list[int]:
+async def release_due(tx: Transaction, calls: Sequence[tuple[int, int]]) -> list[int]:
     """Queue the SCHEDULED jobs whose time has come; calls are pairs of instant and limit."""
-    return [_release(tx, now_us, limit) for now_us, limit in calls]
+    return [await _release(tx, now_us, limit) for now_us, limit in calls]
 
 
-def _release(tx: Transaction, now_us: int, limit: int) -> int:
+async def _release(tx: Transaction, now_us: int, limit: int) -> int:
     rows = []
-    for row in tx.read_all(QUERIES["find_due"], now_us, limit):
+    for row in await tx.read_all("find_due", now_us, limit):
         tenant, job_id, revision, last, priority, start_us, attempt_count = row
         position = tx.record(
             EventRow(
@@ -102,7 +100,7 @@ def _release(tx: Transaction, now_us: int, limit: int) -> int:
         )
         place = claim_key(priority, from_us(start_us))
         rows.append((tenant, job_id, position, place, start_us, now_us))
-    tx.change(QUERIES["release_due"], rows)
+    await change(tx, "release_due", rows)
     return len(rows)
 
 
@@ -117,9 +115,9 @@ class StopCall:
     now_us: int
 
 
-def request_stop(tx: Transaction, calls: Sequence[StopCall]) -> list[list[Stopped | Refusal]]:
+async def request_stop(tx: Transaction, calls: Sequence[StopCall]) -> list[list[Stopped | Refusal]]:
     """End waiting jobs, ask for the end of running ones."""
-    jobs = _asked(tx, [(stop.tenant, stop.job_id) for call in calls for stop in call.stops])
+    jobs = await _asked(tx, [(stop.tenant, stop.job_id) for call in calls for stop in call.stops])
     changes = _Stops({}, {}, {})
     answers = [
         [
@@ -128,9 +126,9 @@ def request_stop(tx: Transaction, calls: Sequence[StopCall]) -> list[list[Stoppe
         ]
         for call in calls
     ]
-    tx.change(QUERIES["cancel_waiting"], list(changes.cancelled.values()))
-    tx.change(QUERIES["stop_running"], list(changes.stopping.values()))
-    tx.change(QUERIES["request_deletion"], list(changes.unwanted))
+    await change(tx, "cancel_waiting", list(changes.cancelled.values()))
+    await change(tx, "stop_running", list(changes.stopping.values()))
+    await change(tx, "request_deletion", list(changes.unwanted))
     return answers
 
 
@@ -191,30 +189,31 @@ class UpdateCall:
     now_us: int
 
 
-def update_job(tx: Transaction, calls: Sequence[UpdateCall]) -> list[Job | Refusal]:
+async def update_job(tx: Transaction, calls: Sequence[UpdateCall]) -> list[Job | Refusal]:
     """Change what a user may edit."""
-    return [_update(tx, call) for call in calls]
+    return [await _update(tx, call) for call in calls]
 
 
-def _update(tx: Transaction, call: UpdateCall) -> Job | Refusal:
+async def _update(tx: Transaction, call: UpdateCall) -> Job | Refusal:
     key = call.key.tenant, call.key.job_id
-    job = _asked(tx, [key]).get(key)
+    job = (await _asked(tx, [key])).get(key)
     if job is None:
         return Refusal.NOT_FOUND
     if call.edit_version not in (None, job.edit_version):
         return Refusal.STALE
     if job.delete_requested or not set(call.edits) <= _editable(job.state):
         return Refusal.WRONG_STATE
-    before = _read(tx, call.key)
+    before = await _read(tx, call.key)
     spec = dataclasses.replace(before.spec, **_spec_fields(call.edits))
-    tx.connection.execute(QUERIES["keep_submitted"].text, key)
+    await tx.write("keep_submitted", [key])
     place = claim_key(spec.priority, from_us(job.queued_us))
     position = job.tell(tx, key, EventKind.UPDATED, job.state, call.now_us)
-    tx.change(
-        QUERIES["update_jobs"],
+    await change(
+        tx,
+        "update_jobs",
         [(*key, position, job.edit_version, place, call.now_us, *editable_row(spec))],
     )
-    return _read(tx, call.key)
+    return await _read(tx, call.key)
 
 
 def _editable(state: State) -> frozenset[str]:
@@ -225,8 +224,8 @@ def _spec_fields(edits: Edits) -> Mapping[str, Any]:
     return {("retry" if name == "retry_policy" else name): new for name, new in edits.items()}
 
 
-def _read(tx: Transaction, key: JobKey) -> Job:
-    job = find_job(tx.connection, key)
+async def _read(tx: Transaction, key: JobKey) -> Job:
+    job = await tx.find_job(key)
     assert job is not None  # found before in the same transaction
     return job
 
@@ -234,22 +233,22 @@ def _read(tx: Transaction, key: JobKey) -> Job:
 # --- retry ------------------------------------------------------------------------------------
 
 
-def retry_job(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Job | Refusal]:
+async def retry_job(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Job | Refusal]:
     """Queue final jobs again; calls are pairs of job and instant."""
-    return [_retry(tx, key, now_us) for key, now_us in calls]
+    return [await _retry(tx, key, now_us) for key, now_us in calls]
 
 
-def _retry(tx: Transaction, key: JobKey, now_us: int) -> Job | Refusal:
+async def _retry(tx: Transaction, key: JobKey, now_us: int) -> Job | Refusal:
     ids = key.tenant, key.job_id
-    job = _asked(tx, [ids]).get(ids)
+    job = (await _asked(tx, [ids])).get(ids)
     if job is None:
         return Refusal.NOT_FOUND
     if job.state not in FINAL or job.delete_requested:
         return Refusal.WRONG_STATE
     place = claim_key(job.priority, from_us(now_us))
     position = job.tell(tx, ids, EventKind.RETRIED, State.QUEUED, now_us)
-    tx.change(QUERIES["retry_jobs"], [(*ids, position, place, now_us)])
-    return _read(tx, key)
+    await change(tx, "retry_jobs", [(*ids, position, place, now_us)])
+    return await _read(tx, key)
 
 
 # --- delete, forget ---------------------------------------------------------------------------
@@ -263,9 +262,9 @@ class DeleteCall:
     now_us: int
 
 
-def delete_jobs(tx: Transaction, calls: Sequence[DeleteCall]) -> list[list[bool]]:
+async def delete_jobs(tx: Transaction, calls: Sequence[DeleteCall]) -> list[list[bool]]:
     """Remove every row of unwanted final jobs, and leave tombstones."""
-    jobs = _asked(tx, [(key.tenant, key.job_id) for call in calls for key in call.keys])
+    jobs = await _asked(tx, [(key.tenant, key.job_id) for call in calls for key in call.keys])
     tombstones: list[Sequence[Any]] = []
     chains: list[Sequence[Any]] = []
 
@@ -284,30 +283,29 @@ def delete_jobs(tx: Transaction, calls: Sequence[DeleteCall]) -> list[list[bool]
                 now_us,
             )
         )
-        chains.append((job.last_position,))
+        chains.append((key.tenant, key.job_id, job.last_position))
         return True
 
     answers = [[delete(key, call.now_us) for key in call.keys] for call in calls]
     gone = [(row[1], row[2]) for row in tombstones]
-    tx.change(QUERIES["delete_jobs"], gone)
+    await change(tx, "delete_jobs", gone)
     for name in ("delete_specs", "delete_attempts", "delete_progress"):
-        tx.write(QUERIES[name], gone)
-    tx.write(QUERIES["delete_events"], chains)
-    tx.write(QUERIES["insert_tombstones"], tombstones)
+        await tx.write(name, gone)
+    await tx.write("delete_events", chains)
+    await tx.write("insert_tombstones", tombstones)
     return answers
 
 
-def forget(tx: Transaction, calls: Sequence[tuple[int, int]]) -> list[int]:
+async def forget(tx: Transaction, calls: Sequence[tuple[int, int]]) -> list[int]:
     """Drop old request ids and tombstones; calls are pairs of instant and limit."""
-    return [_forget(tx, before_us, limit) for before_us, limit in calls]
+    return [await _forget(tx, before_us, limit) for before_us, limit in calls]
 
 
-def _forget(tx: Transaction, before_us: int, limit: int) -> int:
-    tx.connection.execute(QUERIES["forget_requests"].text, (before_us, limit))
-    count = tx.connection.changes()
-    old = tx.read_all(QUERIES["find_forgettable"], before_us, limit - count)
-    tx.write(QUERIES["forget_tombstones"], old)
+async def _forget(tx: Transaction, before_us: int, limit: int) -> int:
+    count = await tx.write("forget_requests", [(before_us, limit)])
+    old = await tx.read_all("find_forgettable", before_us, limit - count)
+    await tx.write("forget_tombstones", old)
     if old:
         newest = max(position for [position] in old)
-        tx.connection.execute(QUERIES["raise_forgotten"].text, (newest,))
+        await tx.write("raise_forgotten", [(newest,)])
     return count + len(old)

@@ -6,7 +6,7 @@ Within the calls a fence may come twice; the second is treated as if it came lat
 import dataclasses
 import datetime as dt
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from jobservice.clock import from_us, to_us
@@ -25,8 +25,7 @@ from jobservice.store.port import (
     Settlement,
 )
 from jobservice.store.rows import command_of, retry_policy, span_or_none, us_or_none
-from jobservice.store.sqlite.queries import QUERIES
-from jobservice.store.sqlite.transaction import EventRow, Transaction
+from jobservice.store.verbs.transaction import EventRow, Transaction, change
 
 _END_EVENTS = {
     Trigger.SUCCEED: EventKind.SUCCEEDED,
@@ -51,7 +50,7 @@ class _Live(NamedTuple):
     started_us: int | None
     failure_count: int
     lost_count: int
-    delete_requested: int
+    delete_requested: bool
     retry: str
 
 
@@ -68,15 +67,15 @@ class ClaimCall:
     now_us: int
 
 
-def claim_jobs(tx: Transaction, calls: Sequence[ClaimCall]) -> list[list[Claim]]:
+async def claim_jobs(tx: Transaction, calls: Sequence[ClaimCall]) -> list[list[Claim]]:
     """Lease jobs to each caller in turn."""
-    return [_claim(tx, call) for call in calls]
+    return [await _claim(tx, call) for call in calls]
 
 
-def _claim(tx: Transaction, call: ClaimCall) -> list[Claim]:
+async def _claim(tx: Transaction, call: ClaimCall) -> list[Claim]:
     now_us, claims, rows = call.now_us, [], []
-    for tenant, job_id, attempts, epoch, revision, last, *run in tx.read_all(
-        QUERIES["find_claimable"], call.limit
+    for tenant, job_id, attempts, epoch, revision, last, *run in await tx.read_all(
+        "find_claimable", call.limit
     ):
         position = tx.record(
             EventRow(
@@ -93,7 +92,7 @@ def _claim(tx: Transaction, call: ClaimCall) -> list[Claim]:
         )
         rows.append((tenant, job_id, position, call.worker_id, call.lease_until_us, now_us))
         claims.append(_claim_of(Fence(tenant, job_id, attempts + 1, epoch + 1), *run))
-    tx.change(QUERIES["claim_jobs"], rows)
+    await change(tx, "claim_jobs", rows)
     return claims
 
 
@@ -119,11 +118,13 @@ def _claim_of(
 # --- start ------------------------------------------------------------------------------------
 
 
-def start_attempts(tx: Transaction, calls: Sequence[Sequence[AttemptStart]]) -> list[list[bool]]:
+async def start_attempts(
+    tx: Transaction, calls: Sequence[Sequence[AttemptStart]]
+) -> list[list[bool]]:
     """Record processes; a start that is recorded already is True and tells nothing."""
     starts = [start for call in calls for start in call]
     answers, rows = [False] * len(starts), []
-    for n, live, first in _live(tx, [start.fence for start in starts]):
+    for n, live, first in await _live(tx, [start.fence for start in starts]):
         answers[n] = True
         if not first or live.started_us is not None:
             continue
@@ -142,7 +143,7 @@ def start_attempts(tx: Transaction, calls: Sequence[Sequence[AttemptStart]]) -> 
             )
         )
         rows.append((fence.tenant, fence.job_id, position, started_us))
-    tx.change(QUERIES["start_attempts"], rows)
+    await change(tx, "start_attempts", rows)
     return _by_call(calls, answers)
 
 
@@ -158,20 +159,22 @@ class FinishCall:
     now_us: int
 
 
-def finish_attempts(tx: Transaction, calls: Sequence[FinishCall]) -> list[list[Settlement | None]]:
+async def finish_attempts(
+    tx: Transaction, calls: Sequence[FinishCall]
+) -> list[list[Settlement | None]]:
     """Close attempts and move their jobs on."""
     ends = [(end, call) for call in calls for end in call.ends]
     settled: list[Settlement | None] = [None] * len(ends)
     jobs, attempts = [], []
-    for n, live, first in _live(tx, [end.fence for end, _ in ends]):
+    for n, live, first in await _live(tx, [end.fence for end, _ in ends]):
         if first:
             end, call = ends[n]
             settlement = settled[n] = _settled(call.settle, end, live)
             position = _tell_end(tx, end, settlement, live, call.now_us)
             jobs.append(_job_row(end, settlement, position, call.now_us))
             attempts.append(_attempt_row(end, settlement, live))
-    tx.change(QUERIES["finish_attempts"], jobs)
-    tx.write(QUERIES["insert_attempts"], attempts)
+    await change(tx, "finish_attempts", jobs)
+    await tx.write("insert_attempts", attempts)
     return _by_call([call.ends for call in calls], settled)
 
 
@@ -278,17 +281,17 @@ class ExpireCall:
     limit: int
 
 
-def expire_leases(tx: Transaction, calls: Sequence[ExpireCall]) -> list[list[Fence]]:
+async def expire_leases(tx: Transaction, calls: Sequence[ExpireCall]) -> list[list[Fence]]:
     """End attempts whose lease is over as lost."""
-    return [_expire(tx, call) for call in calls]
+    return [await _expire(tx, call) for call in calls]
 
 
-def _expire(tx: Transaction, call: ExpireCall) -> list[Fence]:
-    rows = tx.read_all(QUERIES["find_expired"], call.now_us, call.limit)
+async def _expire(tx: Transaction, call: ExpireCall) -> list[Fence]:
+    rows = await tx.read_all("find_expired", call.now_us, call.limit)
     fences = [Fence(*row) for row in rows]
     outcome = Outcome(Cause.LOST, ended_at=from_us(call.now_us), message=_LOST_MESSAGE)
     ends = [AttemptEnd(fence, outcome) for fence in fences]
-    finish_attempts(tx, [FinishCall(ends, call.settle, call.now_us)])
+    await finish_attempts(tx, [FinishCall(ends, call.settle, call.now_us)])
     return fences
 
 
@@ -300,11 +303,11 @@ class FencesCall:
     at_us: int
 
 
-def unclaim_attempts(tx: Transaction, calls: Sequence[FencesCall]) -> list[list[bool]]:
+async def unclaim_attempts(tx: Transaction, calls: Sequence[FencesCall]) -> list[list[bool]]:
     """Hand back leases of RUNNING jobs whose attempts have no process."""
     fences = [(fence, call.at_us) for call in calls for fence in call.fences]
     answers, rows = [False] * len(fences), []
-    for n, live, first in _live(tx, [fence for fence, _ in fences]):
+    for n, live, first in await _live(tx, [fence for fence, _ in fences]):
         if not first or live.state != State.RUNNING or live.started_us is not None:
             continue
         answers[n] = True
@@ -323,21 +326,22 @@ def unclaim_attempts(tx: Transaction, calls: Sequence[FencesCall]) -> list[list[
             )
         )
         rows.append((fence.tenant, fence.job_id, position, now_us))
-    tx.change(QUERIES["unclaim_attempts"], rows)
+    await change(tx, "unclaim_attempts", rows)
     return _by_call([call.fences for call in calls], answers)
 
 
-def extend_leases(tx: Transaction, calls: Sequence[FencesCall]) -> list[list[LeaseAnswer]]:
+async def extend_leases(tx: Transaction, calls: Sequence[FencesCall]) -> list[list[LeaseAnswer]]:
     """Prolong leases, and tell what became of their jobs."""
     fences = [(fence, call.at_us) for call in calls for fence in call.fences]
     answers = [LeaseAnswer.REFUSED] * len(fences)
     until: dict[Fence, int] = {}
-    for n, live, _ in _live(tx, [fence for fence, _ in fences]):
+    for n, live, _ in await _live(tx, [fence for fence, _ in fences]):
         answers[n] = LeaseAnswer.KEPT if live.state == State.RUNNING else LeaseAnswer.STOP
         fence, at_us = fences[n]
         until[fence] = at_us
-    tx.change(
-        QUERIES["extend_leases"],
+    await change(
+        tx,
+        "extend_leases",
         [(fence.tenant, fence.job_id, at_us) for fence, at_us in until.items()],
     )
     return _by_call([call.fences for call in calls], answers)
@@ -346,11 +350,13 @@ def extend_leases(tx: Transaction, calls: Sequence[FencesCall]) -> list[list[Lea
 # --- progress ---------------------------------------------------------------------------------
 
 
-def record_progress(tx: Transaction, calls: Sequence[Sequence[ProgressReport]]) -> list[list[bool]]:
+async def record_progress(
+    tx: Transaction, calls: Sequence[Sequence[ProgressReport]]
+) -> list[list[bool]]:
     """Keep the newest progress of live attempts."""
     reports = [report for call in calls for report in call]
     answers, rows = [False] * len(reports), []
-    for n, live, _ in _live(tx, [report.fence for report in reports]):
+    for n, live, _ in await _live(tx, [report.fence for report in reports]):
         answers[n] = True
         fence, progress = reports[n].fence, reports[n].progress
         rows.append(
@@ -367,27 +373,29 @@ def record_progress(tx: Transaction, calls: Sequence[Sequence[ProgressReport]]) 
                 to_us(progress.reported_at),
             )
         )
-    tx.write(QUERIES["record_progress"], rows)
+    await tx.write("record_progress", rows)
     return _by_call(calls, answers)
 
 
 # --- common -----------------------------------------------------------------------------------
 
 
-def _live(tx: Transaction, fences: Sequence[Fence]) -> Iterator[tuple[int, _Live, bool]]:
+async def _live(tx: Transaction, fences: Sequence[Fence]) -> list[tuple[int, _Live, bool]]:
     """Place, job and whether it is the first of its kind, for each fence that is not stale."""
-    rows = tx.read(
-        QUERIES["find_live"],
+    rows = await tx.read(
+        "find_live",
         [
             (n, fence.tenant, fence.job_id, fence.attempt, fence.epoch)
             for n, fence in enumerate(fences)
         ],
     )
     seen: set[tuple[str, str]] = set()
+    found = []
     for n, *columns in rows:
         key = fences[n].tenant, fences[n].job_id
-        yield n, _Live._make(columns), key not in seen
+        found.append((n, _Live._make(columns), key not in seen))
         seen.add(key)
+    return found
 
 
 def _by_call(calls: Sequence[Sequence[Any]], answers: Sequence[_T]) -> list[list[_T]]:

@@ -9,8 +9,7 @@ from jobservice.model.job import NewJob
 from jobservice.model.lifecycle import State
 from jobservice.store.port import Inserted, Insertion, RequestKey
 from jobservice.store.rows import Columns, dump_json, job_row, parse_json, spec_row
-from jobservice.store.sqlite.queries import QUERIES
-from jobservice.store.sqlite.transaction import EventRow, Transaction
+from jobservice.store.verbs.transaction import EventRow, Transaction
 
 _Known = dict[tuple[str, str], tuple[bytes, tuple[str, ...]]]
 """What request ids made: digest and job ids by tenant and request id."""
@@ -40,9 +39,9 @@ def insert_call(jobs: Sequence[NewJob], request: RequestKey | None) -> InsertCal
     )
 
 
-def insert_jobs(tx: Transaction, calls: Sequence[InsertCall]) -> list[Inserted]:
+async def insert_jobs(tx: Transaction, calls: Sequence[InsertCall]) -> list[Inserted]:
     """Store the jobs of calls that are not repeats."""
-    known = _known_requests(tx, calls)
+    known = await _known_requests(tx, calls)
     answers, created = [], []
     for call in calls:
         answer = _repeat(call, known)
@@ -50,15 +49,15 @@ def insert_jobs(tx: Transaction, calls: Sequence[InsertCall]) -> list[Inserted]:
             answer = Inserted(Insertion.CREATED, call.job_ids)
             created.append(call)
         answers.append(answer)
-    _write(tx, created)
+    await _write(tx, created)
     return answers
 
 
-def _known_requests(tx: Transaction, calls: Sequence[InsertCall]) -> _Known:
+async def _known_requests(tx: Transaction, calls: Sequence[InsertCall]) -> _Known:
     wanted = [(call.tenant, call.request.request_id) for call in calls if call.request]
     return {
         (tenant, request_id): (bytes.fromhex(digest), tuple(parse_json(job_ids)))
-        for tenant, request_id, digest, job_ids in tx.read(QUERIES["find_requests"], wanted)
+        for tenant, request_id, digest, job_ids in await tx.read("find_requests", wanted)
     }
 
 
@@ -75,10 +74,10 @@ def _repeat(call: InsertCall, known: _Known) -> Inserted | None:
     return Inserted(Insertion.REPEATED if same else Insertion.CONFLICT, job_ids)
 
 
-def _write(tx: Transaction, calls: Sequence[InsertCall]) -> None:
+async def _write(tx: Transaction, calls: Sequence[InsertCall]) -> None:
     created = EventKind.CREATED
-    tx.write(
-        QUERIES["insert_jobs"],
+    await tx.write(
+        "insert_jobs",
         [
             (
                 *row[:6],
@@ -89,9 +88,9 @@ def _write(tx: Transaction, calls: Sequence[InsertCall]) -> None:
             for row in call.jobs
         ],
     )
-    tx.write(QUERIES["insert_specs"], [row for call in calls for row in call.specs])
-    tx.write(
-        QUERIES["insert_requests"],
+    await tx.write("insert_specs", [row for call in calls for row in call.specs])
+    await tx.write(
+        "insert_requests",
         [
             (
                 call.tenant,
