@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.postgres import Postgres, close_shared, shared_postgres
+
 TESTS = Path(__file__).parent
 ISOLATED = {"arch", "blobs", "conformance", "engine", "machine", "model", "wire", "worker"}
 """Folders whose tests touch no process and no clock but their own: they run side by side."""
@@ -16,8 +18,22 @@ settings.load_profile("shared machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that start processes, and so mind the time, on one worker of pytest-xdist."""
+    """Keep the tests that start processes, and so mind the time, on one worker of pytest-xdist; those
+    over PostgreSQL on another."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder not in ISOLATED and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("processes"))
+            on_postgres = "postgres" in item.name
+            group = "processes on postgres" if on_postgres else "processes"
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_unconfigure() -> None:
+    """End what the whole run shared."""
+    close_shared()
+
+
+@pytest.fixture
+def postgres() -> Postgres:
+    """A PostgreSQL server, one for each process of the tests."""
+    return shared_postgres()

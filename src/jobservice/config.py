@@ -8,7 +8,7 @@ only: the SDK and the command line do not load it.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -22,6 +22,12 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         description="The directory of the database, the socket, the attempts and the runner; made "
         "with mode 0700 where it does not exist."
+    )
+    database: SecretStr | None = Field(
+        None,
+        description="The PostgreSQL database that holds the jobs, as postgresql://USER@HOST/NAME; "
+        "without it they are in jobservice.db in the data directory. A password belongs into the "
+        "environment variable or ~/.pgpass, not on the command line.",
     )
     listen: str | None = Field(
         None,
@@ -101,6 +107,15 @@ class Settings(BaseSettings):
     def socket_path(self) -> Path:
         """The Unix socket that the service listens on."""
         return self.data_dir / "jobservice.sock"
+
+    @field_validator("database")
+    @classmethod
+    def _is_postgresql(cls, database: SecretStr | None) -> SecretStr | None:
+        if database is not None:
+            scheme, separator, _ = database.get_secret_value().partition("://")
+            if scheme not in {"postgresql", "postgres"} or not separator:
+                raise ValueError("an address like postgresql://USER@HOST:5432/NAME is expected")
+        return database
 
     @property
     def database_path(self) -> Path:

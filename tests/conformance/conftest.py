@@ -6,13 +6,22 @@ from pathlib import Path
 import pytest
 
 from jobservice.store.port import Store
+from jobservice.store.postgres.store import PostgresStore
 from jobservice.store.sqlite.store import SqliteStore
+from tests.postgres import Postgres
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     """An empty store of each kind."""
-    assert request.param == "sqlite"
-    opened = await SqliteStore.open(tmp_path / "jobservice.db")
+    if request.param == "sqlite":
+        opened: Store = await SqliteStore.open(tmp_path / "jobservice.db")
+        yield opened
+        await opened.close()
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = await server.new_database()
+    opened = await PostgresStore.open(url)
     yield opened
     await opened.close()
+    await server.drop(url)

@@ -2,9 +2,10 @@
 
 Most tests share a service, one that runs jobs and one that runs none, because a start takes a
 second; each finds it empty and leaves it empty. A test that stops, kills or configures the service
-makes its own with `serve`.
+makes its own with `serve`. All of it is run over every store; TCP with one of them is enough.
 """
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,8 +19,10 @@ from jobservice import Client
 from jobservice.testing.server import Server
 from jobservice.testing.wait import wait_until
 from jobservice.wire.stubs import JobServiceStub
+from tests.postgres import shared_postgres
 
 Serve = Callable[..., Server]
+STORES = ["sqlite", "postgres"]
 DELETES_AT_ONCE = 16
 
 
@@ -30,6 +33,27 @@ def short_directory() -> Iterator[Path]:
     shutil.rmtree(parent)
 
 
+def fresh_database(kind: str) -> Iterator[str | None]:
+    """A database of PostgreSQL for as long as it is wanted; None for a file."""
+    if kind == "sqlite":
+        yield None
+        return
+    server = shared_postgres()
+    url = asyncio.run(server.new_database())
+    yield url
+    asyncio.run(server.drop(url))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """TCP is the same transport whatever the store is."""
+    items[:] = [item for item in items if not {"tcp", "postgres"} <= _parameters(item)]
+
+
+def _parameters(item: pytest.Item) -> set[object]:
+    spec = getattr(item, "callspec", None)
+    return {each for each in spec.params.values() if isinstance(each, str)} if spec else set()
+
+
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     yield from short_directory()
@@ -38,13 +62,19 @@ def data_dir() -> Iterator[Path]:
 # --- a service of one's own -----------------------------------------------------------------------
 
 
+@pytest.fixture(params=STORES)
+def database(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """A fresh database for a service of one's own; None is the file of its data directory."""
+    yield from fresh_database(request.param)
+
+
 @pytest.fixture
-def serve(data_dir: Path) -> Iterator[Serve]:
+def serve(data_dir: Path, database: str | None) -> Iterator[Serve]:
     """Makes services on the test's data directory, and sees that nothing of them is left."""
     made: list[Server] = []
 
     def make(*options: str, tcp: bool = False, env: dict[str, str] | None = None) -> Server:
-        server = Server(data_dir, *options, tcp=tcp, env=env)
+        server = Server(data_dir, *options, tcp=tcp, env=env, database=database)
         made.append(server)
         return server
 
@@ -68,21 +98,21 @@ def tidy(server: Server) -> None:
 # --- services that are shared ---------------------------------------------------------------------
 
 
-def shared(*options: str) -> Iterator[Server]:
-    for data_dir in short_directory():
-        server = Server(data_dir, *options, tcp=True)
+def shared(kind: str, *options: str) -> Iterator[Server]:
+    for data_dir, database in zip(short_directory(), fresh_database(kind), strict=True):
+        server = Server(data_dir, *options, tcp=True, database=database)
         yield server.start()
         tidy(server)
 
 
-@pytest.fixture(scope="session")
-def running_service() -> Iterator[Server]:
-    yield from shared("--slots", "4")
+@pytest.fixture(scope="session", params=STORES)
+def running_service(request: pytest.FixtureRequest) -> Iterator[Server]:
+    yield from shared(request.param, "--slots", "4")
 
 
-@pytest.fixture(scope="session")
-def idle_service() -> Iterator[Server]:
-    yield from shared("--slots", "0")
+@pytest.fixture(scope="session", params=STORES)
+def idle_service(request: pytest.FixtureRequest) -> Iterator[Server]:
+    yield from shared(request.param, "--slots", "0")
 
 
 def empty(server: Server) -> Iterator[Server]:

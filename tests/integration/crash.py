@@ -11,11 +11,14 @@ from types import TracebackType
 from typing import Self
 
 import apsw
+import asyncpg
 import psutil
 
 from jobservice import Client
 from jobservice.errors import Unavailable
 from jobservice.model.job import Job
+from jobservice.store.port import Store
+from jobservice.store.postgres.store import PostgresStore
 from jobservice.store.sqlite.store import SqliteStore
 from jobservice.testing.invariants import check_invariants
 from jobservice.testing.server import Server
@@ -68,24 +71,40 @@ def check_file(server: Server) -> None:
     assert server.process is not None
     assert server.process.poll() is not None, "the file belongs to the server"
     job_ids(server)
-    asyncio.run(_check_store(server.data_dir / "jobservice.db"))
+    asyncio.run(_check_store(server))
 
 
-async def _check_store(path: Path) -> None:
-    store = await SqliteStore.open(path)
+async def _check_store(server: Server) -> None:
+    store = await _opened(server)
     try:
         await check_invariants(store, beginning=BEGINNING)
     finally:
         await store.close()
 
 
+async def _opened(server: Server) -> Store:
+    if server.database is not None:
+        return await PostgresStore.open(server.database)
+    return await SqliteStore.open(server.data_dir / "jobservice.db")
+
+
 def job_ids(server: Server) -> set[str]:
-    """Every job in the file of a service that is down, and the file is whole."""
+    """Every job in the database of a service that is down, and the file is whole."""
+    if server.database is not None:
+        return asyncio.run(_job_ids_of(server.database))
     connection = apsw.Connection(str(server.data_dir / "jobservice.db"))
     assert connection.execute("PRAGMA integrity_check").get == "ok"
     found = {str(job_id) for (job_id,) in connection.execute("SELECT job_id FROM jobs")}
     connection.close()
     return found
+
+
+async def _job_ids_of(database: str) -> set[str]:
+    connection = await asyncpg.connect(database)
+    try:
+        return {str(job_id) for (job_id,) in await connection.fetch("SELECT job_id FROM jobs")}
+    finally:
+        await connection.close()
 
 
 def processes(token: object) -> dict[int, float]:

@@ -126,11 +126,16 @@ class OldServer(Server):
 @pytest.mark.parametrize("containment", CONTAINMENTS)
 @pytest.mark.parametrize("dies", [False, True], ids=["goes on", "dies"])
 def test_an_upgrade_takes_the_jobs_along_or_loses_them_openly(
-    data_dir: Path, serve: Serve, witness: Witness, containment: str, dies: bool
+    data_dir: Path,
+    database: str | None,
+    serve: Serve,
+    witness: Witness,
+    containment: str,
+    dies: bool,
 ) -> None:
     options = ("--slots", "2", "--containment", containment)
     env = {VARIABLE: failpoint.UPGRADING} if dies else {}
-    old = OldServer(data_dir, *options, env=env).start()
+    old = OldServer(data_dir, *options, env=env, database=database).start()
     script = f"until [ -e {witness.folder}/go ]; do echo x; sleep 0.05; done; exit 6"
     with Client(old.unix_address) as client:
         jobs = client.create_many([witness.job(script)] * 2)

@@ -8,9 +8,7 @@ import asyncio
 import dataclasses
 import datetime as dt
 import random
-import tempfile
 from collections.abc import Coroutine, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import hypothesis.strategies as st
@@ -35,9 +33,9 @@ from jobservice.model.lease import AttemptEnd, AttemptStart, LeaseAnswer
 from jobservice.model.lifecycle import FINAL, LIVE, State
 from jobservice.model.spec import Command, JobSpec, RetryPolicy
 from jobservice.store.port import JobKey, Refusal, StopRequest
-from jobservice.store.sqlite.store import SqliteStore
 from jobservice.testing.clock import JumpClock
 from jobservice.testing.invariants import check_invariants
+from tests.machine.homes import Home, PostgresHome, SqliteHome
 
 LEASE_S = 30.25
 """Never a sum of the steps that time takes, so that it is over or not."""
@@ -82,13 +80,14 @@ class EngineMachine(RuleBasedStateMachine):
 
     jobs = Bundle("jobs")
     fences = Bundle("fences")
+    home: type[Home] = SqliteHome
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.Runner()
-        self.directory = tempfile.TemporaryDirectory()
+        self.place = self.home(self.loop)
         self.clock = JumpClock()
-        self.store = self.run(SqliteStore.open(Path(self.directory.name) / "jobs.db"))
+        self.store = self.place.open()
         self.beginning = self.run(self.store.head_position())
         self.parts = Parts(self.store, self.clock, random.Random(0), Signals())
         self.leases = Leases(self.parts, lease_s=LEASE_S)
@@ -110,8 +109,8 @@ class EngineMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.run(self.store.close())
+        self.place.remove()
         self.loop.close()
-        self.directory.cleanup()
 
     # --- users
 
@@ -319,10 +318,18 @@ class EngineMachine(RuleBasedStateMachine):
         raise AssertionError(f"{error.__name__} was not raised")
 
 
-EngineMachine.TestCase.settings = settings(
+class PostgresEngineMachine(EngineMachine):
+    """The same over PostgreSQL."""
+
+    home: type[Home] = PostgresHome
+
+
+TestEngine = EngineMachine.TestCase
+TestEngine.settings = settings(
     max_examples=60,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestEngine = EngineMachine.TestCase
+TestPostgresEngine = PostgresEngineMachine.TestCase
+TestPostgresEngine.settings = settings(TestEngine.settings, max_examples=20)

@@ -3,9 +3,6 @@
 import asyncio
 import dataclasses
 import datetime as dt
-import shutil
-import tempfile
-from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -34,9 +31,9 @@ from jobservice.store.port import (
     Stopped,
     StopRequest,
 )
-from jobservice.store.sqlite.store import SqliteStore
 from jobservice.testing.invariants import check_invariants
 from tests.conformance.values import LEASE, NOW, TENANT, end, new_job, seconds, settle, states
+from tests.machine.homes import Home, PostgresHome, SqliteHome
 
 POLICY = RetryPolicy(max_attempts=2, max_lost=2)
 
@@ -88,28 +85,24 @@ class Modelled:
 class StoreMachine(RuleBasedStateMachine):
     """Every rule does one call and compares its answer with the model's."""
 
+    home: type[Home] = SqliteHome
     jobs: Bundle[str] = Bundle("jobs")
     fences: Bundle[Fence] = Bundle("fences")
 
     def __init__(self) -> None:
         super().__init__()
-        shared = Path("/dev/shm")  # without a disk beneath it a step takes a tenth of the time
-        parent = shared if shared.is_dir() else None
-        self.folder = Path(tempfile.mkdtemp(prefix="jobservice-", dir=parent))
         self.runner = asyncio.Runner()
+        self.place = self.home(self.runner)
         self.now = NOW
         self.model: dict[str, Modelled] = {}
         self.requests: dict[str, tuple[bytes, tuple[str, ...]]] = {}
-        self.store = self.opened()
+        self.store = self.place.open()
         self.beginning = self.runner.run(self.store.head_position())
-
-    def opened(self) -> SqliteStore:
-        return self.runner.run(SqliteStore.open(self.folder / "jobs.db"))
 
     def teardown(self) -> None:
         self.runner.run(self.store.close())
+        self.place.remove()
         self.runner.close()
-        shutil.rmtree(self.folder)
 
     def live(self, fence: Fence) -> Modelled | None:
         """The job behind a fence, unless that is stale."""
@@ -297,7 +290,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.runner.run(self.store.close())
-        self.store = self.opened()
+        self.store = self.place.open()
 
     @invariant()
     def the_store_keeps_its_promises(self) -> None:
@@ -316,6 +309,12 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.runner.run(self.store.next_due_at()) == min(due, default=None)
 
 
+class PostgresStoreMachine(StoreMachine):
+    """The same over PostgreSQL."""
+
+    home: type[Home] = PostgresHome
+
+
 TestStoreMachine = StoreMachine.TestCase
 TestStoreMachine.settings = settings(
     max_examples=60,
@@ -323,3 +322,5 @@ TestStoreMachine.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+TestPostgresStoreMachine = PostgresStoreMachine.TestCase
+TestPostgresStoreMachine.settings = settings(TestStoreMachine.settings, max_examples=25)

@@ -9,7 +9,7 @@ import pytest
 from jobservice.model.lifecycle import FINAL, State
 from jobservice.store.port import JobQuery, Order
 from jobservice.store.sqlite.connect import open_reader
-from jobservice.store.sqlite.lists import list_jobs
+from jobservice.store.sqlite.reads import list_jobs
 from jobservice.store.sqlite.store import SqliteStore
 from tests.conformance.values import TENANT, ended, insert_some
 

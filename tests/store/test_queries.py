@@ -8,14 +8,24 @@ import pytest
 
 from jobservice.model.lifecycle import FINAL, TRANSITIONS, State, Trigger
 from jobservice.store import verbs
+from jobservice.store.lists import _digest, list_of
 from jobservice.store.port import JobQuery, Order
+from jobservice.store.postgres.queries import FILES as POSTGRES_FILES
+from jobservice.store.postgres.queries import QUERIES as POSTGRES
+from jobservice.store.rows import cursor_token
 from jobservice.store.sqlfile import Query, load, parse_moves
-from jobservice.store.sqlite.lists import _filters, _page, _way
 from jobservice.store.sqlite.migrate import upgrade
 from jobservice.store.sqlite.queries import FILES, QUERIES
+from jobservice.store.sqlite.reads import LISTS
 
 MOVES = {(source.name, target.name) for (source, _), target in TRANSITIONS.items()}
-MOVING = {name: query for name, query in QUERIES.items() if query.moves}
+STORES = {"sqlite": QUERIES, "postgres": POSTGRES}
+MOVING = [
+    pytest.param(query, id=f"{store}-{name}")
+    for store, queries in STORES.items()
+    for name, query in queries.items()
+    if query.moves
+]
 WRITES_STATE = re.compile(
     r"UPDATE jobs\s+SET.*?\bstate = (?P<set>[^,]+?),|INSERT INTO jobs\b", re.DOTALL
 )
@@ -37,20 +47,23 @@ NOT_YET = {
 """Triggers that no verb of the port pulls yet."""
 
 
-@pytest.mark.parametrize("name", MOVING)
-def test_every_move_is_in_the_table(name: str) -> None:
-    for source, target in MOVING[name].moves:
+@pytest.mark.parametrize("query", MOVING)
+def test_every_move_is_in_the_table(query: Query) -> None:
+    for source, target in query.moves:
         assert (source, target) in MOVES or (not source and target == "QUEUED")
 
 
-def test_every_statement_that_writes_a_state_says_so() -> None:
-    writing = {name for name, query in QUERIES.items() if WRITES_STATE.search(query.source)}
-    assert writing == set(MOVING)
+@pytest.mark.parametrize("store", STORES)
+def test_every_statement_that_writes_a_state_says_so(store: str) -> None:
+    queries = STORES[store]
+    writing = {name for name, query in queries.items() if WRITES_STATE.search(query.source)}
+    assert writing == {name for name, query in queries.items() if query.moves}
 
 
-@pytest.mark.parametrize("name", [name for name in MOVING if name != "insert_jobs"])
-def test_a_guard_names_what_the_header_says(name: str) -> None:
-    query = MOVING[name]
+@pytest.mark.parametrize("query", MOVING)
+def test_a_guard_names_what_the_header_says(query: Query) -> None:
+    if query.name == "insert_jobs":
+        return  # nothing is there that a guard could look at
     where = query.source[query.source.rindex("WHERE") :]
     pairs = {
         (source, target)
@@ -66,32 +79,46 @@ def test_a_guard_names_what_the_header_says(name: str) -> None:
     assert pairs == set(query.moves)
 
 
-def test_an_insert_puts_jobs_where_its_header_says() -> None:
-    [(source, target)] = MOVING["insert_jobs"].moves
+@pytest.mark.parametrize("store", STORES)
+def test_an_insert_puts_jobs_where_its_header_says(store: str) -> None:
+    query = STORES[store]["insert_jobs"]
+    [(source, target)] = query.moves
     assert source == ""
-    assert STATE.findall(MOVING["insert_jobs"].source) == [target]
+    assert STATE.findall(query.source) == [target]
 
 
-def test_every_move_that_the_port_can_make_has_a_query() -> None:
+def test_the_stores_have_the_same_statements_over_the_same_rows() -> None:
+    assert QUERIES.keys() == POSTGRES.keys() - {"lock_jobs"}, "SQLite has one lock for all"
+    for name, query in QUERIES.items():
+        other = POSTGRES[name]
+        assert query.moves == other.moves, name
+        assert query.fields == other.fields, name
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_every_move_that_the_port_can_make_has_a_query(store: str) -> None:
     """All of the table but for the triggers of later verbs, and failures before an attempt."""
-    written = {move for query in MOVING.values() for move in query.moves}
+    written = {move for query in STORES[store].values() for move in query.moves}
     for (source, trigger), target in TRANSITIONS.items():
         early_failure = trigger is Trigger.FAIL and source not in {State.RUNNING, State.STOPPING}
         if trigger not in NOT_YET and not early_failure:
             assert (source.name, target.name) in written, (source, trigger)
 
 
-def test_every_query_is_used_and_described() -> None:
-    folders = FILES[0].parent, Path(verbs.__file__).parent
+@pytest.mark.parametrize("store", STORES)
+def test_every_query_is_used_and_described(store: str) -> None:
+    files = FILES if store == "sqlite" else POSTGRES_FILES
+    here = files[0].parent
+    folders = here, here.parent, Path(verbs.__file__).parent
     code = "".join(
         path.read_text()
         for folder in folders
         for path in folder.glob("*.py")
         if path.name != "queries.py"
     )
-    for name in QUERIES:
+    for name in STORES[store]:
         assert f'"{name}"' in code, f"nobody runs {name}"
-    for path in FILES:
+    for path in files:
         headers = re.findall(
             r"^-- name: .*\n(?:--   moves: .*\n)?(.*)$", path.read_text(), re.MULTILINE
         )
@@ -210,11 +237,11 @@ def test_changes_are_merged_and_not_sorted(schema: apsw.Connection) -> None:
 def test_a_list_walks_along_its_index(
     schema: apsw.Connection, order: Order, states: frozenset[State], index: str, begun: bool
 ) -> None:
-    way = _way(order, states, begun)
-    assert way is not None
-    query = JobQuery("t", order, states, queue="q", name="n", labels={"a": "b"})
-    filters, _ = _filters(query)
-    found = plan(schema, _page(way, True, filters))
+    query = JobQuery("t", order, states, queue="q", name="n", labels={"a": "b"}, full=True)
+    token = cursor_token(_digest(query), 1, "j") if begun else None
+    page = list_of(LISTS, query, 20, token)
+    assert page is not None
+    found = plan(schema, page.page)
     assert f"COVERING INDEX {index}" in found, found
     assert "TEMP B-TREE" not in found, found
     assert "AUTOMATIC" not in found, found

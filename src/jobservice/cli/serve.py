@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
-from jobservice.cli.settings import DATA_DIR, settings
+from jobservice.cli.settings import DATA_DIR, DATABASE, settings
 from jobservice.server.main import serve
 
 
 @click.command("serve")
 @DATA_DIR
+@DATABASE
 @click.option(
     "--listen",
     metavar="HOST:PORT",
@@ -43,5 +44,6 @@ def serve_command(data_dir: Path | None, **given: Any) -> None:
     Examples:
       jobservice serve
       jobservice serve --data-dir /srv/jobs --listen 127.0.0.1:7400 --slots 8
+      jobservice serve --database postgresql:///jobs?host=/var/run/postgresql
     """
     serve(settings(data_dir, **given))

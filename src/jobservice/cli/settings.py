@@ -1,5 +1,7 @@
 """The settings of the service, out of options, the environment and defaults."""
 
+import contextlib
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,17 @@ DATA_DIR = click.option(
     help="The directory of the database and the socket. Default: JOBSERVICE_DATA_DIR, else "
     "jobservice below XDG_DATA_HOME, else ~/.local/share/jobservice.",
 )
+DATABASE = click.option(
+    "--database",
+    metavar="URL",
+    help="Keep the jobs in this PostgreSQL database: postgresql://USER@HOST/NAME. Default: "
+    "JOBSERVICE_DATABASE, else jobservice.db in the data directory.",
+)
 
 
 def settings(data_dir: Path | None, **given: Any) -> Settings:
     """The settings, with what was given on the command line first."""
+    _refuse_password(given.get("database"))
     try:
         given = {name: value for name, value in given.items() if value is not None}
         return Settings(data_dir=data_dir or default_data_dir(), **given)
@@ -31,3 +40,14 @@ def settings(data_dir: Path | None, **given: Any) -> Settings:
 
 def _option(location: tuple[int | str, ...]) -> str:
     return "--" + "-".join(str(part) for part in location).replace("_", "-")
+
+
+def _refuse_password(database: str | None) -> None:
+    """Every user of a host can read the command lines of all processes."""
+    with contextlib.suppress(ValueError):
+        parts = urllib.parse.urlsplit(database or "")
+        if parts.password or "password" in urllib.parse.parse_qs(parts.query):
+            raise SetupError(
+                "--database holds a password, which all users of this host could read. Give the "
+                "address in JOBSERVICE_DATABASE, or the password in ~/.pgpass."
+            )

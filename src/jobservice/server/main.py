@@ -26,6 +26,8 @@ from jobservice.engine.watch import ChangeFeed
 from jobservice.executors.process import ProcessExecutor
 from jobservice.server import instance
 from jobservice.server.listen import Listener
+from jobservice.store.port import Store
+from jobservice.store.postgres.store import PostgresStore
 from jobservice.store.sqlite.store import SqliteStore
 from jobservice.telemetry import configure_logging, logger
 from jobservice.worker.loop import Worker
@@ -57,11 +59,7 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings, lock: instance.Lock) -> None:
     stop = _stop_on_signals()
-    store = await SqliteStore.open(
-        settings.database_path,
-        waiting_limit=settings.write_queue,
-        deadline_s=settings.store_timeout_s,
-    )
+    store = await _open_store(settings)
     async with contextlib.aclosing(_Service(settings, store)) as service:
         lock.announce(await service.listen())
         async with asyncio.TaskGroup() as group:
@@ -72,10 +70,19 @@ async def _serve(settings: Settings, lock: instance.Lock) -> None:
                 loop.cancel()
 
 
+async def _open_store(settings: Settings) -> Store:
+    waiting, deadline_s = settings.write_queue, settings.store_timeout_s
+    if settings.database is None:
+        path = settings.database_path
+        return await SqliteStore.open(path, waiting_limit=waiting, deadline_s=deadline_s)
+    url = settings.database.get_secret_value()
+    return await PostgresStore.open(url, waiting_limit=waiting, deadline_s=deadline_s)
+
+
 class _Service:
     """All parts of a running service."""
 
-    def __init__(self, settings: Settings, store: SqliteStore) -> None:
+    def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
         self._log = logger("server")

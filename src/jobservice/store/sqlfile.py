@@ -13,8 +13,13 @@ A statement over many rows marks what is repeated, with the fields by name:
 
     VALUES /*each*/ (:tenant, :job_id, {State.QUEUED}) /*end*/
 
-`Query.for_rows(3)` repeats it three times with `?`, to be bound to one flat sequence. One statement
-for many rows is not a matter of taste: see the head of `sqlite/writer.py`.
+`Query.for_rows(3)` repeats it three times with `?`, to be bound to one flat sequence. On PostgreSQL
+the fields come with their types, each is bound as an array, and the statement is always the same:
+
+    SELECT * FROM rows(tenant text, job_id text)
+
+`numbered_rows(…)` has the place of each row as `number` besides. One statement for many rows is not a
+matter of taste: see the head of `sqlite/writer.py`.
 """
 
 import dataclasses
@@ -41,6 +46,7 @@ _MORE_MOVES = re.compile(r"^-- +moves: (.*)$", re.MULTILINE)
 _CONSTANT = re.compile(r"\{(State|EventKind|AttemptState)\.(\w+)\}")
 _FRAGMENT = re.compile(r"\{\{(\w+)\}\}")
 _EACH = re.compile(r"/\*each\*/(.*?)/\*end\*/", re.DOTALL)
+_ROWS = re.compile(r"\b(numbered_)?rows\(([^()]*)\)")
 _FIELD = re.compile(r":([a-z]\w*)")
 _COMMENT = re.compile(r"^\s*--.*$\n?", re.MULTILINE)
 
@@ -59,7 +65,9 @@ class Query:
     @functools.cached_property
     def fields(self) -> tuple[str, ...]:
         """What one row is made of, in order; empty where the statement is not over many rows."""
-        each = _EACH.search(self.text)
+        each, rows = _EACH.search(self.source), _ROWS.search(self.source)
+        if rows:
+            return tuple(_names_and_types(rows[2]))
         return tuple(_FIELD.findall(each[1])) if each else ()
 
     def for_rows(self, count: int) -> str:
@@ -115,4 +123,17 @@ def _sections(text: str) -> list[tuple[str, str, str, str]]:
 def _query(name: str, moves: str, body: str, fragments: Mapping[str, str]) -> Query:
     source = _FRAGMENT.sub(lambda use: fragments[use[1]], body)
     text = _CONSTANT.sub(lambda use: str(int(_ENUMS[use[1]][use[2]])), source)
-    return Query(name, parse_moves(moves), source, text)
+    return Query(name, parse_moves(moves), source, _ROWS.sub(_unnested, text))
+
+
+def _unnested(rows: re.Match[str]) -> str:
+    fields = _names_and_types(rows[2])
+    arrays = ", ".join(f"${n}::{type_}[]" for n, type_ in enumerate(fields.values(), 1))
+    names = ", ".join([*fields, "number"] if rows[1] else fields)
+    return f"unnest({arrays}){' WITH ORDINALITY' if rows[1] else ''} AS given ({names})"
+
+
+def _names_and_types(fields: str) -> dict[str, str]:
+    """The fields of `rows(…)`, each with its type."""
+    pairs = (field.split(maxsplit=1) for field in fields.split(","))
+    return {name: " ".join(type_.split()) for name, type_ in pairs}

@@ -28,11 +28,20 @@ class Server:
     program: ClassVar[Sequence[str]] = (str(COMMAND),)
 
     def __init__(
-        self, data_dir: Path, *options: str, tcp: bool = False, env: dict[str, str] | None = None
+        self,
+        data_dir: Path,
+        *options: str,
+        tcp: bool = False,
+        env: dict[str, str] | None = None,
+        database: str | None = None,
     ) -> None:
         self.data_dir = data_dir
+        self.database = database
+        """Of PostgreSQL; None is the file of the data directory."""
         self._options = [*options, *(("--listen", "127.0.0.1:0") if tcp else ())]
         self._env = {"JOBSERVICE_RUNNER_IDLE_S": "0.5", **(env or {})}
+        if database is not None:
+            self._env["JOBSERVICE_DATABASE"] = database
         self.process: subprocess.Popen[bytes] | None = None
         self.log_path = data_dir.parent / f"{data_dir.name}.log"
 

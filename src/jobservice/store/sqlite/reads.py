@@ -18,7 +18,15 @@ from jobservice.model.attempt import Fence
 from jobservice.model.job import AttemptState, Job
 from jobservice.model.lifecycle import State
 from jobservice.model.spec import JobSpec
-from jobservice.store.port import ChangePage, Deletable, JobKey, LiveAttempt
+from jobservice.store.lists import WALK, Dialect, list_of
+from jobservice.store.port import (
+    ChangePage,
+    Deletable,
+    JobKey,
+    JobPage,
+    JobQuery,
+    LiveAttempt,
+)
 from jobservice.store.rows import (
     attempt_of,
     change_of,
@@ -211,6 +219,36 @@ def next_due(connection: apsw.Connection) -> dt.datetime | None:
     """The earliest start of a SCHEDULED job."""
     start_us = connection.execute(QUERIES["next_due"].text).get
     return None if start_us is None else from_us(start_us)
+
+
+# --- lists ------------------------------------------------------------------------------------
+
+LISTS = Dialect(
+    QUERIES,
+    labelled=" AND EXISTS (SELECT 1 FROM json_each(jobs.labels) AS label"
+    " WHERE label.key = :key{n} AND label.value = :value{n})",
+    sorts=False,
+)
+
+
+def list_jobs(
+    connection: apsw.Connection, query: JobQuery, limit: int, cursor: str | None, walk: int = WALK
+) -> JobPage:
+    """A page of a query.
+
+    Raises:
+        PageTokenInvalid: the cursor is not one of this query.
+    """
+    found = list_of(LISTS, query, limit, cursor, walk)
+    if found is None:
+        return JobPage((), None)
+    connection.execute("BEGIN")
+    try:
+        rows = connection.execute(found.page, found.values).fetchall()
+        end = None if found.is_full(rows) else connection.execute(found.end, found.values).get
+    finally:
+        connection.execute("COMMIT")
+    return found.answer(rows, end)
 
 
 # --- changes ----------------------------------------------------------------------------------

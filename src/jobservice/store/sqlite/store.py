@@ -12,7 +12,7 @@ from jobservice.model.job import Edits, Job, NewJob
 from jobservice.model.spec import JobSpec
 from jobservice.store import port
 from jobservice.store.rows import position_of, position_token
-from jobservice.store.sqlite import lists, reads
+from jobservice.store.sqlite import reads
 from jobservice.store.sqlite.connect import open_reader
 from jobservice.store.sqlite.migrate import upgrade
 from jobservice.store.sqlite.reads import Readers
@@ -153,7 +153,7 @@ class SqliteStore(port.Store):
     async def list_jobs(
         self, query: port.JobQuery, *, limit: int, cursor: str | None
     ) -> port.JobPage:
-        return await self._readers.away(lists.list_jobs, query, limit, cursor)
+        return await self._readers.away(reads.list_jobs, query, limit, cursor)
 
     async def queue_position(self, key: port.JobKey, *, limit: int) -> int | None:
         return await self._readers.away(reads.queue_position, key, limit)

@@ -4,59 +4,87 @@ A list is a walk along an index, from where the page before ended, over the jobs
 the filters that no index serves are applied to what is walked over. A page ends when it is full, or
 when it has walked over `WALK` jobs: then it is shorter, or even empty, and has a cursor all the same.
 So a page costs no more with a long history than with a short one.
+
+The statements are put together here for every store, out of the pieces in its `reads.sql`, with values
+by name (`:tenant`).
 """
 
+import dataclasses
 import functools
 import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import apsw
 
 from jobservice.clock import to_us
 from jobservice.model.job import Job
 from jobservice.model.lifecycle import ACTIVE, FINAL, LIVE, State
 from jobservice.store.port import JobPage, JobQuery, Order
-from jobservice.store.rows import cursor_of, cursor_token, dump_json, job_of, us_or_none
-from jobservice.store.sqlite.queries import QUERIES
+from jobservice.store.rows import Columns, cursor_of, cursor_token, dump_json, job_of, us_or_none
+from jobservice.store.sqlfile import Query
 
 WALK = 20_000
 """How many jobs a page looks at, at most: some 50 ms."""
 
 _FORWARD = frozenset({Order.CREATED_ASC})
 _ALL = frozenset(State)
-_LABELLED = (
-    " AND EXISTS (SELECT 1 FROM json_each(jobs.labels) AS label"
-    " WHERE label.key = :key{n} AND label.value = :value{n})"
-)
 _LAST_CODE_POINT = 0x10FFFF
 
 
-def list_jobs(
-    connection: apsw.Connection, query: JobQuery, limit: int, cursor: str | None, walk: int = WALK
-) -> JobPage:
-    """A page of a query.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dialect:
+    """How a store says what the stores say differently."""
+
+    queries: Mapping[str, Query]
+    labelled: str
+    """The condition on a label, with `{n}` for its number: `:key{n}` and `:value{n}`."""
+    sorts: bool
+    """Whether the order of a walk must be asked for again, for jobs joined to it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """The statements of one page."""
+
+    page: str
+    """The jobs, one more than fit on the page if there are."""
+    end: str
+    """Where the walk ended, if it did not come to the end of the index; asked in the same instant as
+    `page`, and only where that did not fill the page."""
+    values: Mapping[str, Any]
+    _query: JobQuery
+    _limit: int
+    _digest: str
+
+    def is_full(self, rows: Sequence[Columns]) -> bool:
+        """Whether the rows of `page` fill the page, and there is another one."""
+        return len(rows) > self._limit
+
+    def answer(self, rows: Sequence[Columns], end: Columns | None) -> JobPage:
+        """The page, out of what the statements answered."""
+        jobs = tuple(job_of(row) for row in rows[: self._limit])
+        if self.is_full(rows):
+            return JobPage(jobs, _cursor(self._digest, self._query.order, jobs[-1]))
+        return JobPage(jobs, None if end is None else cursor_token(self._digest, *end))
+
+
+def list_of(
+    dialect: Dialect, query: JobQuery, limit: int, cursor: str | None, walk: int = WALK
+) -> List | None:
+    """How to read a page of a query; None where there is nothing to look at.
 
     Raises:
         PageTokenInvalid: the cursor is not one of this query.
     """
     digest = _digest(query)
-    filters, values = _filters(query)
+    filters, values = _filters(dialect, query)
     values.update(limit=limit + 1, walk=walk, last=walk - 1)
     if cursor is not None:
         values["instant_us"], values["job_id"] = cursor_of(cursor, digest)
-    way = _way(query.order, query.states, cursor is not None)
+    way = way_of(dialect, query.order, query.states, cursor is not None)
     if way is None:
-        return JobPage((), None)
-    connection.execute("BEGIN")
-    try:
-        rows = connection.execute(_page(way, query.full, filters), values).fetchall()
-        end = None if len(rows) > limit else connection.execute(_end(way), values).get
-    finally:
-        connection.execute("COMMIT")
-    jobs = tuple(job_of(row) for row in rows[:limit])
-    if len(rows) > limit:
-        return JobPage(jobs, _cursor(digest, query.order, jobs[-1]))
-    return JobPage(jobs, None if end is None else cursor_token(digest, *end))
+        return None
+    page = _page(dialect, way, query, filters)
+    return List(page, f"{way} LIMIT 1 OFFSET :last", values, query, limit, digest)
 
 
 def _cursor(digest: str, order: Order, last: Job) -> str:
@@ -65,35 +93,37 @@ def _cursor(digest: str, order: Order, last: Job) -> str:
     return cursor_token(digest, to_us(instant), last.job_id)
 
 
+def _page(dialect: Dialect, way: str, query: JobQuery, filters: str) -> str:
+    head = dialect.queries["list_full" if query.full else "list_basic"].text
+    direction = _direction(query.order)
+    order = f" ORDER BY walked.instant_us {direction}, walked.job_id {direction}"
+    tail = order if dialect.sorts else ""
+    return f"WITH walked AS ({way} LIMIT :walk) {head}{filters}{tail} LIMIT :limit"
+
+
+def _direction(order: Order) -> str:
+    return "ASC" if order in _FORWARD else "DESC"
+
+
 @functools.lru_cache(maxsize=512)
-def _page(way: str, full: bool, filters: str) -> str:
-    head = QUERIES["list_full" if full else "list_basic"].text
-    return f"WITH walked AS ({way} LIMIT :walk) {head}{filters} LIMIT :limit"
-
-
-def _end(way: str) -> str:
-    """Where the walk ended, if it did not come to the end of the index."""
-    return f"{way} LIMIT 1 OFFSET :last"
-
-
-@functools.lru_cache(maxsize=512)
-def _way(order: Order, states: frozenset[State], begun: bool) -> str | None:
+def way_of(dialect: Dialect, order: Order, states: frozenset[State], begun: bool) -> str | None:
     """The jobs to walk over, in order, as instants and ids; None where there are none to look at."""
+    queries = dialect.queries
     if order is Order.ENDED_DESC:
-        walk = QUERIES["walk_ended"].text
+        walk = queries["walk_ended"].text
         runs = [f"{walk} {int(state)}" for state in sorted(states & FINAL)]
     elif states <= LIVE:
-        runs = [QUERIES["walk_live"].text]
+        runs = [queries["walk_live"].text]
     else:
-        runs = [QUERIES["walk_active" if states <= ACTIVE else "walk_all"].text]
-    sign, direction = (">", "ASC") if order in _FORWARD else ("<", "DESC")
+        runs = [queries["walk_active" if states <= ACTIVE else "walk_all"].text]
+    sign, direction = ">" if order in _FORWARD else "<", _direction(order)
     column = "ended_us" if order is Order.ENDED_DESC else "created_us"
     behind = f" AND ({column}, job_id) {sign} (:instant_us, :job_id)" if begun else ""
     merged = " UNION ALL ".join(run + behind for run in runs)
     return f"{merged} ORDER BY instant_us {direction}, job_id {direction}" if runs else None
 
 
-def _filters(query: JobQuery) -> tuple[str, dict[str, Any]]:
+def _filters(dialect: Dialect, query: JobQuery) -> tuple[str, dict[str, Any]]:
     """The conditions of a query on what is walked over, and their values."""
     values: dict[str, Any] = {"tenant": query.tenant}
     sql = ""
@@ -118,7 +148,7 @@ def _filters(query: JobQuery) -> tuple[str, dict[str, Any]]:
         sql += " AND jobs.ended_us < :ended_before"
         values["ended_before"] = us_or_none(query.ended_before)
     for n, (key, value) in enumerate(sorted(query.labels.items())):
-        sql += _LABELLED.format(n=n)
+        sql += dialect.labelled.format(n=n)
         values[f"key{n}"], values[f"value{n}"] = key, value
     return sql, values
 

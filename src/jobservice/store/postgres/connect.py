@@ -1,0 +1,147 @@
+"""Connections to a PostgreSQL database, their settings, and what their errors mean.
+
+Every wait ends: a connection that is not there within the deadline, a statement that runs longer, a
+lock that another holds, and, should this process be stopped in the middle of a transaction, the
+transaction itself, so that it does not hold up other servers for ever.
+"""
+
+import asyncio
+import urllib.parse
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from jobservice.errors import (
+    Internal,
+    JobServiceError,
+    SetupError,
+    StoreFull,
+    StoreUnavailable,
+)
+
+OLDEST_SERVER = 14
+STATEMENTS_KEPT = 512
+"""How many prepared statements a connection keeps."""
+IDLE_IN_TRANSACTION_MS = 10_000
+
+Connection: TypeAlias = asyncpg.Connection
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncio.IncompleteReadError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,  # class 08
+    asyncpg.InvalidAuthorizationSpecificationError,  # class 28
+    asyncpg.InsufficientResourcesError,  # class 53
+    asyncpg.OperatorInterventionError,  # class 57
+    asyncpg.PostgresSystemError,  # class 58
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+"""What is said when the fault is not that of a statement, but of the way to the database or of its
+host."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database, and not the statement, is at fault."""
+    return isinstance(error, _AWAY)
+
+
+def met_another(error: BaseException) -> bool:
+    """Whether two servers got into each other's way: what was undone may be run again."""
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return str(error.constraint_name) == "requests_pkey"
+    return isinstance(error, asyncpg.DeadlockDetectedError | asyncpg.SerializationError)
+
+
+def refusal(error: Exception) -> JobServiceError:
+    """What a caller is told when nothing was changed, or nothing was read."""
+    if isinstance(error, asyncpg.DiskFullError):
+        return StoreFull()
+    if is_away(error):
+        return StoreUnavailable(f"The database cannot be used now: {said(error)}.")
+    fault = Internal(f"A statement of the store failed: {said(error)}.")
+    fault.__cause__ = error
+    return fault
+
+
+def said(error: Exception) -> str:
+    """The words of an error, without a full stop."""
+    words = str(error).strip().splitlines()
+    return words[0].rstrip(".") if words else type(error).__name__
+
+
+def redacted(url: str) -> str:
+    """An address that may be shown: without its password and its parameters."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in {"postgresql", "postgres"}:
+        return "the database"
+    _, at, host = parts.netloc.rpartition("@")
+    user = (parts.username or "") + at
+    return f"{parts.scheme}://{user}{host}{parts.path}"
+
+
+async def connect(url: str, deadline_s: float) -> Connection:
+    """A connection with our settings; raises what asyncpg raises."""
+    connection = await asyncpg.connect(url, **settings(deadline_s))
+    try:
+        await set_up(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+def settings(deadline_s: float) -> dict[str, Any]:
+    """The arguments of every connection."""
+    milliseconds = str(int(deadline_s * 1000))
+    return {
+        "timeout": deadline_s,
+        "command_timeout": deadline_s + 1,
+        "statement_cache_size": STATEMENTS_KEPT,
+        "server_settings": {
+            "application_name": "jobservice",
+            "jit": "off",
+            "statement_timeout": milliseconds,
+            "lock_timeout": milliseconds,
+            "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+        },
+    }
+
+
+async def set_up(connection: Connection) -> None:
+    """Acknowledged means on disk, whatever the default of the database is."""
+    await connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false)"
+        " WHERE current_setting('synchronous_commit') = 'off'"
+    )
+
+
+async def connect_first(url: str, deadline_s: float) -> Connection:
+    """The first connection of a program, whose faults are those of its set-up.
+
+    Raises:
+        SetupError: the database cannot be reached, or is too old.
+    """
+    shown = redacted(url)
+    try:
+        connection = await connect(url, deadline_s)
+    except (ValueError, asyncpg.ClientConfigurationError) as error:
+        raise SetupError(
+            f"{shown} is no address of a database: {said(error)}. Give one like"
+            " postgresql://USER@HOST:5432/NAME."
+        ) from None
+    except (asyncpg.PostgresError, *_AWAY) as error:
+        raise SetupError(
+            f"The database {shown} cannot be used: {said(error)}. Is PostgreSQL running there, and"
+            " may this user connect?"
+        ) from None
+    if connection.get_server_version().major < OLDEST_SERVER:
+        version = connection.get_server_version().major
+        await connection.close()
+        raise SetupError(f"{shown} is PostgreSQL {version}; {OLDEST_SERVER} or newer is needed.")
+    return connection

@@ -1,0 +1,89 @@
+"""The migrations of a PostgreSQL database; see `store/migrations.py`.
+
+Servers that start together take turns by an advisory lock.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import asyncpg
+
+from jobservice.errors import SetupError
+from jobservice.store.migrations import Migration, migrations, pending
+from jobservice.store.postgres.connect import Connection, connect_first, redacted, said
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+DEADLINE_S = 60.0
+"""How long one statement of a migration may take."""
+LOCK = 7305808869231650161
+"""The advisory lock of migrations; the number after it is that of `next_position()`."""
+
+_LEDGER = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    version integer NOT NULL PRIMARY KEY,
+    name text NOT NULL,
+    checksum text NOT NULL
+)
+"""
+
+
+async def current(url: str) -> int:
+    """The version of the schema; 0 where there is none yet.
+
+    Raises:
+        SetupError: the database cannot be used.
+    """
+    connection = await connect_first(url, DEADLINE_S)
+    try:
+        return max(await _applied(connection), default=0)
+    finally:
+        await connection.close()
+
+
+async def upgrade(url: str, folder: Path = MIGRATIONS) -> list[Migration]:
+    """Bring a database up to date; returns what was applied.
+
+    Raises:
+        SetupError: see `pending`; or the database cannot be used.
+    """
+    connection = await connect_first(url, DEADLINE_S)
+    try:
+        return await _upgrade(connection, redacted(url), migrations(folder))
+    finally:
+        await connection.close()
+
+
+async def _upgrade(
+    connection: Connection, database: str, known: Sequence[Migration]
+) -> list[Migration]:
+    if not pending(known, await _applied(connection), database):
+        return []
+    done = []
+    for each in known:
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+                await connection.execute(_LEDGER)
+                applied = await _applied(connection)
+                if each in pending(known, applied, database):
+                    await connection.execute(each.sql)
+                    await connection.execute(
+                        "INSERT INTO schema_migrations (version, name, checksum)"
+                        " VALUES ($1, $2, $3)",
+                        each.version,
+                        each.name,
+                        each.checksum,
+                    )
+                    done.append(each)
+        except asyncpg.PostgresError as error:
+            raise SetupError(
+                f"Migration {each.version:04} ({each.name}) of {database} failed: {said(error)}."
+            ) from error
+    return done
+
+
+async def _applied(connection: Connection) -> dict[int, str]:
+    if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
+        return {}
+    rows = await connection.fetch("SELECT version, checksum FROM schema_migrations")
+    return {int(version): str(checksum) for version, checksum in rows}

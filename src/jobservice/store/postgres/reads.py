@@ -1,0 +1,253 @@
+"""Reads, each of one instant. The functions take a connection; `Readers` gives them one."""
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime as dt
+import functools
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import asyncpg
+
+from jobservice.clock import from_us
+from jobservice.errors import JobServiceError, ResumeTokenExpired, StoreUnavailable
+from jobservice.model.attempt import Fence
+from jobservice.model.job import AttemptState, Job
+from jobservice.model.lifecycle import State
+from jobservice.model.spec import JobSpec
+from jobservice.store.lists import Dialect, list_of
+from jobservice.store.port import ChangePage, Deletable, JobKey, JobPage, JobQuery, LiveAttempt
+from jobservice.store.postgres.connect import Connection, is_away, refusal, set_up, settings
+from jobservice.store.postgres.queries import QUERIES
+from jobservice.store.rows import (
+    attempt_of,
+    change_of,
+    command_of,
+    instant_or_none,
+    job_of,
+    live_attempt_of,
+    parse_json,
+    spec_of,
+)
+
+CONNECTIONS = 4
+"""How many reads run at the same time."""
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+Read = Callable[Concatenate[Connection, _P], Awaitable[_T]]
+
+
+class Readers:
+    """The connections for reading."""
+
+    def __init__(self, url: str, *, deadline_s: float) -> None:
+        self._url = url
+        self._deadline_s = deadline_s
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+        self._closed = False
+
+    async def run(self, read: "Read[_P, _T]", *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Read; once more, over a new connection, where the old one turns out to be dead.
+
+        Raises:
+            StoreUnavailable: the database cannot be read now.
+        """
+        if self._closed:
+            raise StoreUnavailable("The store is closed.")
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                try:
+                    return await self._once(read, *args, **kwargs)
+                except Exception as error:
+                    if isinstance(error, TimeoutError) or not is_away(error):
+                        raise
+                    if self._pool is not None:
+                        await self._pool.expire_connections()
+                    return await self._once(read, *args, **kwargs)
+        except JobServiceError:
+            raise
+        except TimeoutError:
+            raise StoreUnavailable("The database is too slow now; the read was given up.") from None
+        except Exception as error:
+            if is_away(error) or isinstance(error, asyncpg.PostgresError):
+                raise refusal(error) from error
+            raise
+
+    async def _once(self, read: "Read[_P, _T]", *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        pool = await self._opened()
+        async with pool.acquire() as connection:
+            return await read(connection, *args, **kwargs)
+
+    async def _opened(self) -> asyncpg.Pool:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=1,
+                    max_size=CONNECTIONS,
+                    init=set_up,
+                    **settings(self._deadline_s),
+                )
+            return self._pool
+
+    async def close(self) -> None:
+        """Let running reads end, and let go of the database."""
+        self._closed = True
+        if self._pool is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._deadline_s):
+                    await self._pool.close()
+
+
+# --- jobs -------------------------------------------------------------------------------------
+
+
+async def find_job(connection: Connection, key: JobKey) -> Job | None:
+    """One job in full, with its attempts."""
+    row = await connection.fetchrow(QUERIES["find_job"].text, key.tenant, key.job_id)
+    if row is None:
+        return None
+    *columns, worker_id, claimed_us, started_us, ended = row
+    attempts = [attempt_of(attempt) for attempt in parse_json(ended)]
+    job = job_of(columns, attempts)
+    if worker_id is not None:
+        live = live_attempt_of(job.attempt_count, worker_id, claimed_us, started_us)
+        return dataclasses.replace(job, attempts=(*attempts, live))
+    return job
+
+
+async def find_jobs(connection: Connection, keys: Sequence[JobKey]) -> list[Job | None]:
+    """Jobs in full without their attempts, in the order asked."""
+    rows = await _rows_of(connection, "find_jobs", keys)
+    found = {(row[0], row[1]): job_of(tuple(row)) for row in rows}
+    return [found.get((key.tenant, key.job_id)) for key in keys]
+
+
+async def find_submitted(connection: Connection, keys: Sequence[JobKey]) -> list[JobSpec | None]:
+    """What was submitted, in the order asked."""
+    found: dict[tuple[str, str], JobSpec] = {}
+    for tenant, job_id, *command, cluster, output_limit_bytes, editable in await _rows_of(
+        connection, "find_submitted", keys
+    ):
+        found[tenant, job_id] = spec_of(
+            command_of(*command), cluster, output_limit_bytes, parse_json(editable)
+        )
+    return [found.get((key.tenant, key.job_id)) for key in keys]
+
+
+async def _rows_of(
+    connection: Connection, name: str, keys: Sequence[JobKey]
+) -> Sequence[asyncpg.Record]:
+    tenants, job_ids = [key.tenant for key in keys], [key.job_id for key in keys]
+    rows: Sequence[asyncpg.Record] = await connection.fetch(QUERIES[name].text, tenants, job_ids)
+    return rows
+
+
+async def list_live(connection: Connection, worker_id: str) -> list[LiveAttempt]:
+    """What a worker holds leases on."""
+    rows = await connection.fetch(QUERIES["list_live"].text, worker_id)
+    return [_live_attempt(*row) for row in rows]
+
+
+def _live_attempt(
+    tenant: str,
+    job_id: str,
+    attempt: int,
+    epoch: int,
+    worker_id: str,
+    state: int,
+    started_us: int | None,
+) -> LiveAttempt:
+    attempt_state = AttemptState.STARTING if started_us is None else AttemptState.RUNNING
+    fence = Fence(tenant, job_id, attempt, epoch)
+    return LiveAttempt(fence, worker_id, attempt_state, State(state), instant_or_none(started_us))
+
+
+async def queue_position(connection: Connection, key: JobKey, limit: int) -> int | None:
+    """How many queued jobs come before this one, up to `limit`."""
+    text = QUERIES["queue_position"].text
+    found: int | None = await connection.fetchval(text, limit, key.tenant, key.job_id)
+    return found
+
+
+async def list_deletable(connection: Connection, limit: int) -> list[Deletable]:
+    """Final jobs whose deletion was asked for."""
+    rows = await connection.fetch(QUERIES["list_deletable"].text, limit)
+    return [Deletable(JobKey(tenant, job_id), attempts) for tenant, job_id, attempts in rows]
+
+
+async def next_due(connection: Connection) -> dt.datetime | None:
+    """The earliest start of a SCHEDULED job."""
+    start_us = await connection.fetchval(QUERIES["next_due"].text)
+    return None if start_us is None else from_us(start_us)
+
+
+# --- lists ------------------------------------------------------------------------------------
+
+LISTS = Dialect(
+    QUERIES,
+    labelled=" AND jobs.labels @> jsonb_build_object(:key{n}::text, :value{n}::text)",
+    sorts=True,
+)
+_NAMED = re.compile(r"(?<!:):([a-z]\w*)")
+
+
+async def list_jobs(
+    connection: Connection, query: JobQuery, limit: int, cursor: str | None
+) -> JobPage:
+    """A page of a query.
+
+    Raises:
+        PageTokenInvalid: the cursor is not one of this query.
+    """
+    found = list_of(LISTS, query, limit, cursor)
+    if found is None:
+        return JobPage((), None)
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        rows = await connection.fetch(*_positional(found.page, found.values))
+        end = None
+        if not found.is_full(rows):
+            end = await connection.fetchrow(*_positional(found.end, found.values))
+    return found.answer([tuple(row) for row in rows], end)
+
+
+def _positional(sql: str, values: Mapping[str, Any]) -> list[Any]:
+    """A statement with `$1` for the first name, and the values in that order."""
+    text, names = _numbered(sql)
+    return [text, *(values[name] for name in names)]
+
+
+@functools.lru_cache(maxsize=512)
+def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:
+    names = tuple(dict.fromkeys(_NAMED.findall(sql)))
+    return _NAMED.sub(lambda name: f"${names.index(name[1]) + 1}", sql), names
+
+
+# --- changes ----------------------------------------------------------------------------------
+
+
+async def head_position(connection: Connection) -> int:
+    """The position of the newest change."""
+    position: int = await connection.fetchval(QUERIES["head_position"].text)
+    return position
+
+
+async def list_changes(connection: Connection, after: int, token: str, limit: int) -> ChangePage:
+    """Changes behind a position.
+
+    What was dropped is looked up after the changes were read: what is dropped in between was read.
+
+    Raises:
+        ResumeTokenExpired: some of them were dropped, or nothing was ever at that position.
+    """
+    rows = await connection.fetch(QUERIES["list_changes"].text, after, limit)
+    forgotten = await connection.fetchval(QUERIES["forgotten_position"].text)
+    unknown = not rows and after > await head_position(connection)
+    if after < forgotten or unknown:
+        raise ResumeTokenExpired
+    changes = tuple(change_of(tuple(row)) for row in rows)
+    return ChangePage(changes, changes[-1].position if changes else token)

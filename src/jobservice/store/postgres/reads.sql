@@ -1,0 +1,145 @@
+-- Reads, each of one instant.
+
+-- fragment: job_columns
+jobs.tenant, jobs.job_id AS job_id, jobs.state, jobs.revision, jobs.attempt_count,
+    jobs.failure_count, jobs.lost_count, jobs.delete_requested, jobs.edit_version,
+    jobs.created_us AS created_us, jobs.updated_us, jobs.start_us, jobs.started_us,
+    jobs.ended_us AS ended_us, jobs.exit_code, jobs.signal, jobs.reason, jobs.message,
+    job_specs.cluster, job_specs.output_limit_bytes, job_specs.work_dir, job_specs.argv,
+    progress.percent, progress.step, progress.estimated_us, progress.reported_us,
+    jobs.priority, jobs.timeout_us, jobs.stop_grace_us, jobs.retry, jobs.queue, jobs.name,
+    jobs.labels::text
+
+-- fragment: full_columns
+job_specs.env, job_specs.stdin
+
+-- fragment: job_tables
+jobs
+    JOIN job_specs ON job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
+    LEFT JOIN progress ON progress.tenant = jobs.tenant AND progress.job_id = jobs.job_id
+        AND progress.attempt = jobs.attempt_count
+
+-- fragment: attempt_columns
+attempt, state, worker_id, claimed_us, reason, message, started_us, ended_us, exit_code, signal,
+    stdout_bytes, stderr_bytes, dropped_bytes, cpu_us, max_rss_bytes
+
+-- fragment: live_columns
+jobs.worker_id, jobs.claimed_us, jobs.attempt_started_us
+
+-- name: find_job
+-- One job in full with its attempts, of one instant: the live one, and those that ended.
+SELECT {{job_columns}}, {{full_columns}}, {{live_columns}}, (
+    SELECT coalesce(json_agg(json_build_array({{attempt_columns}}) ORDER BY attempt)::text, '[]')
+    FROM attempts
+    WHERE attempts.tenant = jobs.tenant AND attempts.job_id = jobs.job_id)
+FROM {{job_tables}}
+WHERE jobs.tenant = $1 AND jobs.job_id = $2
+
+-- name: find_jobs
+-- Jobs in full without their attempts.
+SELECT {{job_columns}}, {{full_columns}}
+FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
+    JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
+    JOIN job_specs ON job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
+    LEFT JOIN progress ON progress.tenant = jobs.tenant AND progress.job_id = jobs.job_id
+        AND progress.attempt = jobs.attempt_count
+
+-- name: find_submitted
+-- What was submitted: the command, and the editable fields before the first edit.
+SELECT jobs.tenant, jobs.job_id, argv, work_dir, env, stdin, cluster, output_limit_bytes,
+    coalesce(submitted, json_build_array(
+        priority, timeout_us, stop_grace_us, retry, queue, name, labels::text)::text)
+FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
+    JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
+    JOIN job_specs ON job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
+
+-- name: list_basic
+-- Jobs out of the ones that a list walks over.
+SELECT {{job_columns}}
+FROM walked CROSS JOIN {{job_tables}}
+WHERE jobs.tenant = :tenant AND jobs.job_id = walked.job_id
+
+-- name: list_full
+-- As `list_basic`, with variables and input.
+SELECT {{job_columns}}, {{full_columns}}
+FROM walked CROSS JOIN {{job_tables}}
+WHERE jobs.tenant = :tenant AND jobs.job_id = walked.job_id
+
+-- name: walk_all
+-- All jobs.
+SELECT created_us AS instant_us, job_id FROM jobs
+WHERE tenant = :tenant
+
+-- name: walk_active
+-- Jobs that are not final.
+SELECT created_us AS instant_us, job_id FROM jobs
+WHERE tenant = :tenant AND ended_us IS NULL
+
+-- name: walk_live
+-- Jobs that have a lease: few, so they may be sorted.
+SELECT created_us AS instant_us, job_id FROM jobs
+WHERE tenant = :tenant AND lease_until_us IS NOT NULL
+
+-- name: walk_ended
+-- Jobs of one final state; its number is put behind.
+SELECT ended_us AS instant_us, job_id FROM jobs
+WHERE tenant = :tenant AND ended_us IS NOT NULL AND state =
+
+-- name: list_live
+-- The attempts that a worker holds a lease on.
+SELECT tenant, job_id, attempt_count, epoch, worker_id, state, attempt_started_us
+FROM jobs
+WHERE lease_until_us IS NOT NULL AND worker_id = $1
+ORDER BY tenant, job_id
+
+-- name: queue_position
+-- How many queued jobs of the tenant come before a queued one.
+SELECT (
+    SELECT count(*) FROM (
+        SELECT 1 FROM jobs AS earlier
+        WHERE earlier.state = {State.QUEUED} AND earlier.tenant = this.tenant
+            AND (earlier.claim_key, earlier.job_id) < (this.claim_key, this.job_id)
+        LIMIT $1) AS before)
+FROM jobs AS this
+WHERE this.tenant = $2 AND this.job_id = $3 AND this.state = {State.QUEUED}
+
+-- name: next_due
+-- The earliest start of a SCHEDULED job.
+SELECT min(start_us) FROM jobs WHERE state = {State.SCHEDULED}
+
+-- name: list_deletable
+-- Final jobs whose deletion was asked for.
+SELECT tenant, job_id, attempt_count FROM jobs
+WHERE delete_requested
+    AND state IN ({State.SUCCEEDED}, {State.FAILED}, {State.CANCELLED}, {State.SKIPPED})
+LIMIT $1
+
+-- name: head_position
+-- The newest position there ever was. What is removed is always followed by something newer that
+-- stays, or is known as forgotten.
+SELECT greatest(
+    (SELECT coalesce(max(position), 0) FROM events),
+    (SELECT coalesce(max(position), 0) FROM progress),
+    (SELECT coalesce(max(position), 0) FROM tombstones),
+    (SELECT forgotten_position FROM feed))
+
+-- name: forgotten_position
+-- Changes up to here may be missing.
+SELECT forgotten_position FROM feed
+
+-- name: list_changes
+-- What was told behind a position: three runs in order of position, merged.
+(SELECT position, tenant, job_id, revision, kind, state, previous_state, at_us, attempt, reason,
+    message, exit_code, signal, start_us, NULL::double precision AS percent, NULL AS step,
+    NULL::bigint AS estimated_us
+FROM events WHERE position > $1 ORDER BY position LIMIT $2)
+UNION ALL
+(SELECT position, tenant, job_id, revision, {EventKind.PROGRESS}, state, state, reported_us, attempt,
+    0, '', NULL, NULL, NULL, percent, step, estimated_us
+FROM progress WHERE position > $1 ORDER BY position LIMIT $2)
+UNION ALL
+(SELECT position, tenant, job_id, revision, {EventKind.DELETED}, state, state, deleted_us, attempt,
+    0, '', NULL, NULL, NULL, NULL, NULL, NULL
+FROM tombstones WHERE position > $1 ORDER BY position LIMIT $2)
+ORDER BY position
+LIMIT $2

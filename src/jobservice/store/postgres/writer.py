@@ -1,0 +1,202 @@
+"""The writer: one connection, and every change of this server over it. Group commit.
+
+See `verbs/group.py` for the half that all stores share. A commit is a round trip and an fsync. While
+one is under way the next calls gather, so the busier the store is, the more of them share a commit.
+Other servers write at the same time: rows that a verb decides upon are locked first, and when two
+servers get into each other's way all the same (a deadlock, one request id twice), the batch is undone
+and run again.
+
+A connection that breaks refuses its batch, and the next batch takes a new one. Only when it breaks
+while the commit itself is under way nobody knows whether it was made: that is said so
+(`DeadlineExceeded`), and whoever asked finds out by asking again with the same request id or fence.
+"""
+
+import asyncio
+import collections
+import contextlib
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import asyncpg
+
+from jobservice.errors import DeadlineExceeded, StoreUnavailable
+from jobservice.failpoints import failpoint
+from jobservice.store.postgres.connect import Connection, connect, is_away, met_another, refusal
+from jobservice.store.postgres.transaction import Transaction
+from jobservice.store.verbs.group import (
+    LARGEST_BATCH,
+    Call,
+    Calls,
+    Group,
+    run_apart,
+    run_together,
+)
+from jobservice.store.verbs.transaction import Answer, Item, Verb
+from jobservice.telemetry import logger
+
+TRIES = 5
+"""How often a batch is run that another server gets in the way of."""
+
+_Run = Callable[[Transaction, Calls], Coroutine[Any, Any, None]]
+
+
+class _Unknown(Exception):
+    """The commit may have been made."""
+
+
+class Writer:
+    """Runs verbs over the connection that writes. All methods belong to the event loop that made it.
+
+    Raises, from `run`: `StoreFull` and `StoreUnavailable` (nothing was changed), `LimitExceeded` when
+    too many calls wait, `DeadlineExceeded` when nobody knows whether the commit was made.
+    """
+
+    def __init__(self, url: str, *, waiting_limit: int, deadline_s: float) -> None:
+        self._url = url
+        self._deadline_s = deadline_s
+        self._group = Group(waiting_limit=waiting_limit, deadline_s=deadline_s)
+        self.on_commit = self._group.on_commit
+        self._queue: collections.deque[Call[Any, Any]] = collections.deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._log = logger("store")
+        self._connection: Connection | None = None
+        self._task = asyncio.create_task(self._work())  # noqa: TID251  # `close` awaits it
+
+    async def run(self, verb: Verb[Item, Answer], item: Item) -> Answer:
+        """Have a call run and committed; durable when this returns."""
+        if self._closing:
+            raise StoreUnavailable("The store is closed.")
+        call = self._group.add(verb, item)
+        self._queue.append(call)
+        self._wake.set()
+        return await call.future
+
+    async def close(self) -> None:
+        """Commit what waits, and let go of the database."""
+        self._closing = True
+        self._wake.set()
+        await asyncio.shield(self._task)
+
+    async def _work(self) -> None:
+        while self._queue or not self._closing:
+            if not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._try_to_connect()
+            count = min(len(self._queue), LARGEST_BATCH)
+            batch = self._group.take([self._queue.popleft() for _ in range(count)])
+            if batch:
+                self._group.answer(batch, await self._commit(batch))
+        if self._connection is not None:
+            with contextlib.suppress(OSError, TimeoutError, asyncpg.InterfaceError):
+                await self._connection.close(timeout=self._deadline_s)
+
+    async def _try_to_connect(self) -> None:
+        """Have a connection before calls are taken: until then they can still be taken back."""
+        with contextlib.suppress(Exception):  # it is met again, and told, when the batch is run
+            await self._connected()
+
+    async def _commit(self, batch: Calls) -> bool:
+        """Run and commit a batch; every call has its answer or its error then."""
+        for tries_left in reversed(range(TRIES)):
+            try:
+                return await self._try_once(batch)
+            except _Unknown as unknown:
+                return self._leave_open(batch, unknown)
+            except Exception as error:  # noqa: BLE001  # the task must go on
+                if not met_another(error) or not tries_left:
+                    self._refuse(batch, error)
+                    break
+                self._log.info("commit_repeated", error=str(error), calls=len(batch))
+        return False
+
+    async def _try_once(self, batch: Calls) -> bool:
+        try:
+            return await self._transact(batch, run_together)
+        except Exception as error:
+            if _ends_all(error):
+                raise
+            if len(batch) == 1:
+                batch[0].error = _fault(error)
+                return False
+        return await self._apart(batch)
+
+    async def _apart(self, batch: Calls) -> bool:
+        return await self._transact(batch, functools.partial(run_apart, fault=_fault_of_call))
+
+    async def _transact(self, batch: Calls, run: _Run) -> bool:
+        connection = await self._connected()
+        transaction = Transaction(connection)
+        try:
+            await connection.execute("BEGIN")
+            await transaction.lock_first(batch)
+            await run(transaction, batch)
+            await transaction.flush()
+            failpoint("store.before_commit")
+        except BaseException:
+            await self._roll_back(connection)
+            raise
+        try:
+            await connection.execute("COMMIT")
+        except asyncpg.PostgresError as error:
+            if is_away(error):
+                self._drop(connection)
+                raise _Unknown from error
+            raise
+        except BaseException as error:
+            self._drop(connection)
+            raise _Unknown from error
+        failpoint("store.after_commit")
+        return transaction.changed
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = None
+            async with asyncio.timeout(self._deadline_s):
+                self._connection = await connect(self._url, self._deadline_s)
+        return self._connection
+
+    async def _roll_back(self, connection: Connection) -> None:
+        """Leave no transaction open; a connection that cannot even do that is given up."""
+        try:
+            async with asyncio.timeout(1.0):
+                await connection.execute("ROLLBACK")
+        except Exception:  # noqa: BLE001  # it is of no use any more
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        connection.terminate()
+        self._connection = None
+
+    def _refuse(self, batch: Calls, error: Exception) -> None:
+        """All of a batch was undone."""
+        self._log.error("commit_failed", error=str(error), calls=len(batch))
+        for call in batch:
+            call.error = refusal(error)
+
+    def _leave_open(self, batch: Calls, unknown: _Unknown) -> bool:
+        self._log.error("commit_unknown", error=str(unknown.__cause__), calls=len(batch))
+        for call in batch:
+            call.error = DeadlineExceeded(
+                "The connection to the database broke while it committed; it may have done so."
+            )
+        return True
+
+
+def _fault(error: Exception) -> Exception:
+    """What the caller of a faulty call is told."""
+    return refusal(error) if isinstance(error, asyncpg.PostgresError) else error
+
+
+def _fault_of_call(error: Exception) -> Exception | None:
+    return None if _ends_all(error) else _fault(error)
+
+
+def _ends_all(error: Exception) -> bool:
+    """Whether an error is nobody's doing, so that the whole batch is undone."""
+    return (
+        is_away(error) or met_another(error) or isinstance(error, asyncpg.DiskFullError | _Unknown)
+    )

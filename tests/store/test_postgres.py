@@ -1,0 +1,278 @@
+"""PostgreSQL: several servers on one database, and a database that goes away."""
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from jobservice.errors import DeadlineExceeded, JobServiceError, SetupError, StoreUnavailable
+from jobservice.model.attempt import Cause
+from jobservice.model.event import Event
+from jobservice.store.port import Insertion, JobKey, RequestKey, StopRequest
+from jobservice.store.postgres.migrate import current, upgrade
+from jobservice.store.postgres.store import PostgresStore
+from jobservice.testing.invariants import check_invariants
+from jobservice.testing.wait import wait_until
+from tests.conformance.values import (
+    BEGINNING,
+    TENANT,
+    at,
+    claim,
+    end,
+    insert,
+    insert_some,
+    key_of,
+    new_job,
+    run,
+    settle,
+    start,
+    states,
+)
+from tests.postgres import Postgres
+
+SERVERS = 3
+
+
+@pytest.fixture
+async def url(postgres: Postgres) -> AsyncIterator[str]:
+    """A fresh database."""
+    made = await postgres.new_database()
+    yield made
+    await postgres.drop(made)
+
+
+@pytest.fixture
+async def stores(url: str) -> AsyncIterator[list[PostgresStore]]:
+    """What several servers have open at the same time."""
+    opened = [await PostgresStore.open(url) for _ in range(SERVERS)]
+    yield opened
+    await check_invariants(opened[0], beginning=BEGINNING)
+    for store in opened:
+        await store.close()
+
+
+async def until_there_are(count: int, of: set[str]) -> None:
+    await asyncio.to_thread(wait_until, lambda: len(of) >= count)
+
+
+# --- several servers --------------------------------------------------------------------------
+
+
+async def test_nothing_is_claimed_twice(stores: list[PostgresStore]) -> None:
+    jobs = [new_job(created_at=at(n)) for n in range(300)]
+    await insert(stores[0], *jobs)
+    given = await asyncio.gather(
+        *[claim(stores[n % SERVERS], 9, worker_id=f"w{n}") for n in range(45)]
+    )
+    ids = [each.fence.job_id for claims in given for each in claims]
+    ids += [each.fence.job_id for each in await claim(stores[0], 300)]
+    assert sorted(ids) == sorted(each.job_id for each in jobs)
+
+
+async def test_a_request_id_creates_once(stores: list[PostgresStore]) -> None:
+    for round_ in range(10):
+        key = RequestKey(f"r{round_}", b"1")
+        calls = [store.insert_jobs([new_job()], request=key) for store in stores for _ in range(5)]
+        others = [store.insert_jobs([new_job()]) for store in stores]
+        answers, _ = await asyncio.gather(asyncio.gather(*calls), asyncio.gather(*others))
+        assert [each.insertion for each in answers].count(Insertion.CREATED) == 1
+        assert len({each.job_ids for each in answers}) == 1
+    assert len(await states(stores[0])) == 10 * (1 + SERVERS)
+
+
+async def test_an_end_is_recorded_by_one_of_many(stores: list[PostgresStore]) -> None:
+    fences = await run(stores[0], 30)
+    ends = [end(each) for each in fences]
+    first, second, expired = await asyncio.gather(
+        stores[0].finish_attempts(ends, settle, now=at(10)),
+        stores[1].finish_attempts(ends[::-1], settle, now=at(10)),
+        stores[2].expire_leases(settle, now=at(100), limit=100),
+    )
+    done = [answer for answer in (*first, *second) if answer is not None]
+    assert len(done) + len(expired) == 30
+
+
+async def test_a_reader_misses_nothing_that_is_committed_meanwhile(
+    stores: list[PostgresStore],
+) -> None:
+    """Numbers drawn in one order and committed in another would be skipped."""
+    seen: list[Event] = []
+    writing = True
+
+    async def read() -> None:
+        position, done = BEGINNING, False
+        while not done:
+            last_look = not writing
+            page = await stores[-1].list_changes(position, limit=7)
+            position, done = page.position, last_look and not page.changes
+            seen.extend(each.event for each in page.changes)
+
+    async def write(store: PostgresStore) -> None:
+        for _ in range(40):
+            await run(store, 2)
+
+    reading = asyncio.ensure_future(read())
+    await asyncio.gather(*[write(store) for store in stores[:2] for _ in range(2)])
+    writing = False
+    await reading
+    told = [(each.job_id, each.revision) for each in seen]
+    page = await stores[-1].list_changes(BEGINNING, limit=10_000)
+    assert told == [(each.event.job_id, each.event.revision) for each in page.changes]
+    assert len(told) > 2 * 2 * 40 * 2 * 2
+
+
+async def test_servers_that_want_the_same_jobs_in_other_orders(
+    stores: list[PostgresStore], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Locked one after the other they would be a deadlock in nearly every round."""
+    chance = random.Random(7)
+    for _ in range(20):
+        jobs = await insert_some(stores[0], 6)
+        calls: list[Coroutine[Any, Any, object]] = []
+        for store in stores:
+            for job in chance.sample(jobs, len(jobs)):
+                stop = StopRequest(TENANT, job.job_id)
+                calls.append(store.request_stop([stop], now=at(1)))
+                key = key_of(job)
+                calls.append(store.update_job(key, {"name": "x"}, edit_version=None, now=at(2)))
+        await asyncio.gather(*calls)
+    assert "deadlock" not in capsys.readouterr().out
+
+
+async def test_migrations_are_applied_once(postgres: Postgres) -> None:
+    connection = await asyncpg.connect(postgres.url())
+    await connection.execute("CREATE DATABASE empty_one")
+    await connection.close()
+    url = postgres.url("empty_one")
+    assert await current(url) == 0
+    applied = await asyncio.gather(*[upgrade(url) for _ in range(4)])
+    assert [each.version for each in itertools.chain(*applied)] == [1]
+    assert await current(url) == 1
+    await postgres.drop(url)
+
+
+async def test_a_newer_schema_is_refused(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("INSERT INTO schema_migrations VALUES (2, 'later', 'x')")
+    await connection.close()
+    with pytest.raises(SetupError, match="version 2, and this JobService knows versions up to 1"):
+        await PostgresStore.open(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://me:hidden@127.0.0.1:1/jobs", "postgresql://me@127.0.0.1:1/jobs"),
+        ("postgresql://me:hidden@127.0.0.1:none/jobs", "is no address"),
+        ("postgresql:///jobs?host=/nowhere&password=hidden", "postgresql:///jobs"),
+    ],
+)
+async def test_a_database_that_cannot_be_reached(url: str, said: str) -> None:
+    with pytest.raises(SetupError) as caught:
+        await PostgresStore.open(url)
+    assert said in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+# --- a database that goes away ----------------------------------------------------------------
+
+
+async def test_ended_sessions_are_replaced(stores: list[PostgresStore], url: str) -> None:
+    store, chance = stores[0], random.Random(3)
+    administrator = await asyncpg.connect(url)
+    acknowledged: set[str] = set()
+    refused: set[str] = set()
+    unknown: set[str] = set()
+
+    async def submit() -> None:
+        while len(acknowledged) < 400:
+            job = new_job()
+            try:
+                await insert(store, job)
+                acknowledged.add(job.job_id)
+            except StoreUnavailable:
+                refused.add(job.job_id)
+            except DeadlineExceeded:
+                unknown.add(job.job_id)
+            with contextlib.suppress(StoreUnavailable):
+                await store.find_job(JobKey(TENANT, job.job_id))
+
+    submitting = [asyncio.ensure_future(submit()) for _ in range(8)]
+    while not all(each.done() for each in submitting):
+        await administrator.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+        enough = min(400, len(acknowledged) + chance.randrange(60))
+        await until_there_are(enough, acknowledged)
+    await asyncio.gather(*submitting)
+    await administrator.close()
+    found = set(await states(store))
+    assert acknowledged <= found
+    assert not refused & found
+    assert found <= acknowledged | unknown
+
+
+@pytest.fixture
+def crashing() -> Iterator[Postgres]:
+    """A server of the test's own."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+async def test_a_database_that_crashes_loses_nothing_acknowledged(crashing: Postgres) -> None:
+    url = await crashing.new_database()
+    store = await PostgresStore.open(url)
+    acknowledged: set[str] = set()
+    refused: set[str] = set()
+    stop = False
+
+    async def submit() -> None:
+        while not stop:
+            job = new_job()
+            try:
+                await insert(store, job)
+                acknowledged.add(job.job_id)
+            except DeadlineExceeded:
+                pass
+            except StoreUnavailable:
+                refused.add(job.job_id)
+
+    submitting = [asyncio.ensure_future(submit()) for _ in range(8)]
+    for _ in range(4):
+        enough = len(acknowledged) + 50
+        await until_there_are(enough, acknowledged)
+        await asyncio.to_thread(crashing.kill)
+        await asyncio.to_thread(crashing.start_again)
+    stop = True
+    await asyncio.gather(*submitting)
+    found = set(await states(store))
+    assert acknowledged <= found
+    assert not refused & found
+    await check_invariants(store, beginning=BEGINNING)
+    await store.close()
+
+
+async def test_what_runs_is_settled_when_the_database_is_back(crashing: Postgres) -> None:
+    store = await PostgresStore.open(await crashing.new_database())
+    [fence] = await run(store)
+    await asyncio.to_thread(crashing.kill)
+    with pytest.raises(StoreUnavailable):
+        await store.finish_attempts([end(fence)], settle, now=at(1))
+    with pytest.raises(JobServiceError):
+        await store.find_job(JobKey(TENANT, fence.job_id))
+    await asyncio.to_thread(crashing.start_again)
+    [settled] = await store.finish_attempts([end(fence)], settle, now=at(2))
+    assert settled is not None
+    assert await store.finish_attempts([end(fence)], settle, now=at(2)) == [None]
+    [other] = await run(store)
+    assert await start(store, other) == [True]
+    lost = end(other, cause=Cause.LOST)
+    assert await store.finish_attempts([lost], settle, now=at(3)) != [None]
+    await store.close()
