@@ -9,18 +9,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jobservice.client.sync import Client as Client
+    from jobservice.client.values import LogChunk as LogChunk
     from jobservice.errors import JobServiceError as JobServiceError
+    from jobservice.model.event import Event as Event
+    from jobservice.model.event import EventKind as EventKind
     from jobservice.model.job import Job as Job
     from jobservice.model.lifecycle import State as State
     from jobservice.model.spec import RetryPolicy as RetryPolicy
 
 __version__ = "0.1.0"
-__all__ = ["Client", "Job", "JobServiceError", "RetryPolicy", "State", "__version__"]
+__all__ = [
+    "Client",
+    "Event",
+    "EventKind",
+    "Job",
+    "JobServiceError",
+    "LogChunk",
+    "RetryPolicy",
+    "State",
+    "__version__",
+]
 
 _HOMES = {
     "Client": "jobservice.client.sync",
+    "Event": "jobservice.model.event",
+    "EventKind": "jobservice.model.event",
     "Job": "jobservice.model.job",
     "JobServiceError": "jobservice.errors",
+    "LogChunk": "jobservice.client.values",
     "RetryPolicy": "jobservice.model.spec",
     "State": "jobservice.model.lifecycle",
 }

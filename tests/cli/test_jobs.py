@@ -288,11 +288,8 @@ def test_one_job_that_is_refused_does_not_keep_the_others(shell: Shell) -> None:
 @pytest.mark.parametrize("command", ["status", "get", "logs", "wait", "watch", "cancel", "retry"])
 def test_a_job_that_is_not_there(shell: Shell, command: str) -> None:
     ran = shell(command, NOBODY)
-    if command == "watch":  # nothing will ever happen to it
-        assert (ran.code, ran.raw) == (0, b"")
-    else:
-        assert (ran.code, ran.raw) == (66, b"")
-        assert f"Error: There is no job {NOBODY}." in ran.err
+    assert (ran.code, ran.raw) == (66, b"")
+    assert f"Error: There is no job {NOBODY}." in ran.err
 
 
 def test_an_id_that_is_none(shell: Shell) -> None:
@@ -359,3 +356,14 @@ def test_a_table_stays_within_the_terminal(shell: Shell) -> None:
     lines = on_a_terminal(shell, "list", NO_COLOR="1").splitlines()
     assert max(map(len, lines)) <= 100
     assert any(line.endswith("…") for line in lines)
+
+
+def test_a_watch_goes_on_beside_a_job_that_is_not_there(shell: Shell) -> None:
+    known = shell.submit("--", "true")
+    ran = shell("watch", known, NOBODY)
+    assert known in ran.out
+    assert (ran.code, f"Error: There is no job {NOBODY}." in ran.err) == (66, True)
+
+
+def test_a_delete_of_a_job_that_may_be_missing_does_not_claim_it(shell: Shell) -> None:
+    assert shell("delete", "--missing-ok", NOBODY).err == f"{NOBODY} is gone.\n"

@@ -51,7 +51,8 @@ def delete_command(
 
         def remove(job: str) -> None:
             client.delete(job, allow_missing=missing_ok)
-            click.echo(f'{{"job_id": "{job}"}}') if as_json else say(f"Deleted {job}.")
+            gone = f"{job} is gone." if missing_ok else f"Deleted {job}."
+            click.echo(f'{{"job_id": "{job}"}}') if as_json else say(gone)
 
         for_each(jobs, remove)
 

@@ -9,6 +9,7 @@ from jobservice.cli.options import JOB, JOBS, LENGTH, client_options, connected
 from jobservice.cli.output import coloured, instant, one_line, percent, say, show_json
 from jobservice.cli.progress import cause
 from jobservice.client.values import LogChunk
+from jobservice.errors import NotFound
 from jobservice.model.event import Event, EventKind
 from jobservice.model.job import Job
 
@@ -83,13 +84,17 @@ def watch_command(jobs: tuple[str, ...], address: str | None, *, as_json: bool) 
 
     First each job as it is, then every event. With jobs, ends when all of them have ended.
     """
+    missing = dict.fromkeys(jobs)
     with connected(address) as client:
         for update in client.watch(jobs):
+            missing.pop(update.job_id, None)
             if as_json:
                 show_json(update)
             else:
                 click.echo(_job_line(update) if isinstance(update, Job) else _event_line(update))
             sys.stdout.flush()
+    for job in missing:
+        raise NotFound(f"There is no job {job}.", job_id=job)
 
 
 def _job_line(job: Job) -> str:
