@@ -285,7 +285,9 @@ def test_one_job_that_is_refused_does_not_keep_the_others(shell: Shell) -> None:
     assert ran.lines[0].startswith(job_id)
 
 
-@pytest.mark.parametrize("command", ["status", "get", "logs", "wait", "watch", "cancel", "retry"])
+@pytest.mark.parametrize(
+    "command", ["status", "get", "logs", "wait", "watch", "cancel", "retry", "hold", "release"]
+)
 def test_a_job_that_is_not_there(shell: Shell, command: str) -> None:
     ran = shell(command, NOBODY)
     assert (ran.code, ran.raw) == (66, b"")
@@ -367,3 +369,17 @@ def test_a_watch_goes_on_beside_a_job_that_is_not_there(shell: Shell) -> None:
 
 def test_a_delete_of_a_job_that_may_be_missing_does_not_claim_it(shell: Shell) -> None:
     assert shell("delete", "--missing-ok", NOBODY).err == f"{NOBODY} is gone.\n"
+
+
+def test_a_job_is_held_and_released(shell: Shell) -> None:
+    gates = [shell.submit("--", "sleep", "600") for _ in range(4)]
+    job_id = shell.submit("--priority", "low", "--", "true")
+    [line] = shell.ok("hold", job_id).lines
+    assert line.startswith(f"{job_id} HELD")
+    assert shell("status", job_id).code == 0
+    for gate in gates:
+        shell.ok("cancel", "--wait", gate)
+    assert shell.state(job_id) == "JOB_STATE_HELD"
+    shell.ok("release", job_id)
+    assert shell.ok("wait", job_id).lines == [f"{job_id} SUCCEEDED"]
+    assert "retry it" in shell("release", job_id).err

@@ -12,12 +12,14 @@ from jobservice.model.lifecycle import Reason, State
 from jobservice.model.spec import Command, RetryPolicy
 from jobservice.store.port import JobKey, Refusal, RequestKey, StopRequest, Store
 from tests.conformance.values import (
+    TENANT,
     at,
     changes,
     claim,
     end,
     ended,
     finish,
+    insert,
     insert_some,
     job,
     key_of,
@@ -208,3 +210,63 @@ async def test_only_final_jobs_can_be_retried(store: Store) -> None:
     [queued] = await insert_some(store)
     for each in (key_of(running), key_of(queued)):
         assert await store.retry_job(each, now=at(2)) is Refusal.WRONG_STATE
+
+
+# --- hold, release ----------------------------------------------------------------------------
+
+
+async def test_a_held_job_is_not_claimed_and_keeps_its_place(store: Store) -> None:
+    first, second = new_job(created_at=at(0)), new_job(created_at=at(1))
+    await insert(store, first, second)
+    held = await store.hold_job(key_of(first), now=at(2))
+    assert isinstance(held, Job)
+    assert (held.state, held.reason, held.updated_at) == (State.HELD, Reason.USER, at(2))
+    assert await store.hold_job(key_of(first), now=at(3)) == held
+    assert await store.queue_position(key_of(first), limit=9) is None
+    assert [each.fence.job_id for each in await claim(store, 9)] == [second.job_id]
+    third = new_job(created_at=at(4))
+    await insert(store, third)
+    released = await store.release_job(key_of(first), now=at(5))
+    assert isinstance(released, Job)
+    assert (released.state, released.reason, released.message) == (State.QUEUED, Reason.NONE, "")
+    assert await store.release_job(key_of(first), now=at(6)) == released
+    assert [each.fence.job_id for each in await claim(store, 9)] == [first.job_id, third.job_id]
+    kinds = [each.event.kind for each in await changes(store) if each.event.job_id == first.job_id]
+    assert kinds[1:3] == [EventKind.HELD, EventKind.RELEASED]
+
+
+@pytest.mark.parametrize(("released_at", "state"), [(10, State.SCHEDULED), (12, State.QUEUED)])
+async def test_a_hold_does_not_shorten_a_wait(store: Store, released_at: int, state: State) -> None:
+    [fence] = await run(store, retry=RetryPolicy(max_attempts=2))
+    await finish(store, end(fence, 1))
+    due_at = await store.next_due_at()
+    assert due_at == at(11)
+    await store.hold_job(key_of(fence), now=at(10))
+    assert await store.next_due_at() is None
+    assert await store.release_due(now=at(20), limit=9) == 0
+    released = await store.release_job(key_of(fence), now=at(released_at))
+    assert isinstance(released, Job)
+    assert released.state is state
+    assert released.start_at == (due_at if state is State.SCHEDULED else None)
+    assert await store.next_due_at() == released.start_at
+
+
+async def test_only_jobs_that_wait_can_be_held(store: Store) -> None:
+    [running] = await run(store)
+    [done] = await ended(store)
+    for each in (running, done):
+        assert await store.hold_job(key_of(each), now=at(2)) is Refusal.WRONG_STATE
+    assert await store.release_job(key_of(done), now=at(2)) is Refusal.WRONG_STATE
+    still = await store.release_job(key_of(running), now=at(2))
+    assert isinstance(still, Job)
+    assert still.state is State.RUNNING
+    nobody = JobKey(TENANT, "j")
+    assert await store.hold_job(nobody, now=at(2)) is Refusal.NOT_FOUND
+    assert await store.release_job(nobody, now=at(2)) is Refusal.NOT_FOUND
+
+
+async def test_a_held_job_can_be_cancelled(store: Store) -> None:
+    [new] = await insert_some(store)
+    await store.hold_job(key_of(new), now=at(1))
+    await store.request_stop([StopRequest(new.tenant, new.job_id)], now=at(2))
+    assert (await job(store, new)).state is State.CANCELLED

@@ -140,6 +140,8 @@ BY_ID: dict[str, Any] = {
     "GetJobStatus": pb.GetJobStatusRequest,
     "CancelJob": pb.CancelJobRequest,
     "RetryJob": pb.RetryJobRequest,
+    "HoldJob": pb.HoldJobRequest,
+    "ReleaseJob": pb.ReleaseJobRequest,
     "DeleteJob": pb.DeleteJobRequest,
     "ReadLogs": pb.ReadLogsRequest,
 }

@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     Bundle,
@@ -23,7 +24,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from jobservice.engine import cancel, edit, submit
+from jobservice.engine import cancel, edit, hold, submit
 from jobservice.engine.claim import Leases
 from jobservice.engine.parts import Parts, Signals
 from jobservice.engine.sweep import Sweeps
@@ -169,6 +170,32 @@ class EngineMachine(RuleBasedStateMachine):
         else:
             self.run(action)
             known.state, known.failures, known.losses = State.QUEUED, 0, 0
+
+    @rule(job_id=jobs)
+    def hold(self, job_id: str) -> None:
+        known = self.model.get(job_id)
+        action = hold.hold(self.parts, JobKey(TENANT, job_id))
+        if known is None:
+            self.refused(action, NotFound)
+        elif known.state in FINAL | LIVE:
+            self.refused(action, InvalidTransition)
+        else:
+            self.run(action)
+            known.state = State.HELD
+
+    @rule(job_id=jobs)
+    def release(self, job_id: str) -> None:
+        known = self.model.get(job_id)
+        action = hold.release(self.parts, JobKey(TENANT, job_id))
+        if known is None:
+            self.refused(action, NotFound)
+        elif known.state in FINAL:
+            self.refused(action, InvalidTransition)
+        else:
+            released = self.run(action)
+            if known.state is State.HELD:
+                assert released.state in {State.QUEUED, State.SCHEDULED}
+                known.state = released.state
 
     @rule(job_id=jobs, priority=st.integers(-100, 100))
     def reprioritise(self, job_id: str, priority: int) -> None:
@@ -318,6 +345,10 @@ class EngineMachine(RuleBasedStateMachine):
         raise AssertionError(f"{error.__name__} was not raised")
 
 
+LONGEST_S = 300
+"""A step over PostgreSQL is a dozen round trips, and the machine may be busy."""
+
+
 class PostgresEngineMachine(EngineMachine):
     """The same over PostgreSQL."""
 
@@ -331,5 +362,5 @@ TestEngine.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestPostgresEngine = PostgresEngineMachine.TestCase
-TestPostgresEngine.settings = settings(TestEngine.settings, max_examples=20)
+TestPostgresEngine = pytest.mark.timeout(LONGEST_S)(PostgresEngineMachine.TestCase)
+TestPostgresEngine.settings = settings(TestEngine.settings, max_examples=12)

@@ -35,10 +35,7 @@ STATE = re.compile(r"\{State\.(\w+)\}")
 PARTS = {"list_basic", "list_full"}
 """What `lists.py` puts together with a walk; see the plans of lists."""
 NOT_YET = {
-    Trigger.HOLD,
     Trigger.RELEASE_TO_BLOCKED,
-    Trigger.RELEASE_TO_SCHEDULED,
-    Trigger.RELEASE_TO_QUEUED,
     Trigger.UNBLOCK,
     Trigger.UNBLOCK_LATER,
     Trigger.SKIP,

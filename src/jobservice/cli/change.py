@@ -39,6 +39,24 @@ def retry_command(jobs: tuple[str, ...], address: str | None, *, as_json: bool) 
         for_each(jobs, lambda job: _show_job(client.retry(job), as_json=as_json))
 
 
+@click.command("hold")
+@JOBS
+@client_options
+def hold_command(jobs: tuple[str, ...], address: str | None, *, as_json: bool) -> None:
+    """Keep jobs that wait from starting, until they are released."""
+    with connected(address) as client:
+        for_each(jobs, lambda job: _show_job(client.hold(job), as_json=as_json))
+
+
+@click.command("release")
+@JOBS
+@client_options
+def release_command(jobs: tuple[str, ...], address: str | None, *, as_json: bool) -> None:
+    """Let jobs go on that are on hold: they wait at their old place again."""
+    with connected(address) as client:
+        for_each(jobs, lambda job: _show_job(client.release(job), as_json=as_json))
+
+
 @click.command("delete")
 @JOBS
 @click.option("--missing-ok", is_flag=True, help="A job that does not exist is no error.")

@@ -28,6 +28,8 @@ COMMANDS = {
     "watch": ("follow", "Print everything that happens to jobs, or to all of them."),
     "cancel": ("change", "End jobs: their whole process tree is stopped."),
     "retry": ("change", "Queue jobs that have ended once more."),
+    "hold": ("change", "Keep jobs that wait from starting."),
+    "release": ("change", "Let jobs go on that are on hold."),
     "update": ("change", "Change fields of a job that may still be changed."),
     "delete": ("change", "Delete jobs with their output and history."),
     "serve": ("serve", "Run the service until SIGTERM."),

@@ -198,6 +198,16 @@ class Client:
         request = pb.RetryJobRequest(job_id=job_id_of(job))
         return convert.to_job(self._call(self._stub.RetryJob, request, repeatable=False).job)
 
+    def hold(self, job: JobRef) -> Job:
+        """Keep a job that waits from starting, until it is released."""
+        request = pb.HoldJobRequest(job_id=job_id_of(job))
+        return convert.to_job(self._call(self._stub.HoldJob, request).job)
+
+    def release(self, job: JobRef) -> Job:
+        """End the hold of a job: it goes on waiting at its old place."""
+        request = pb.ReleaseJobRequest(job_id=job_id_of(job))
+        return convert.to_job(self._call(self._stub.ReleaseJob, request).job)
+
     def delete(
         self,
         job: JobRef,

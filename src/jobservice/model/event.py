@@ -26,6 +26,8 @@ class EventKind(enum.IntEnum):
     RETRIED = 13
     UPDATED = 14
     DELETED = 15
+    HELD = 16
+    RELEASED = 17
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import Message
 
 from jobservice.blobs.port import Outputs, Stream
-from jobservice.engine import browse, cancel, edit, submit
+from jobservice.engine import browse, cancel, edit, hold, submit
 from jobservice.engine.parts import Parts
 from jobservice.engine.read_logs import LogRequest, read_logs
 from jobservice.engine.watch import ChangeFeed
@@ -109,6 +109,16 @@ class JobsService:
         """Queue a final job again."""
         job = await edit.retry(self._parts, JobKey(tenant, request.job_id))
         return pb.RetryJobResponse(job=convert.job_message(job, convert.View.FULL))
+
+    async def HoldJob(self, request: pb.HoldJobRequest, tenant: str) -> Message:
+        """Keep a waiting job from starting."""
+        job = await hold.hold(self._parts, JobKey(tenant, request.job_id))
+        return pb.HoldJobResponse(job=convert.job_message(job, convert.View.FULL))
+
+    async def ReleaseJob(self, request: pb.ReleaseJobRequest, tenant: str) -> Message:
+        """Let a held job go on."""
+        job = await hold.release(self._parts, JobKey(tenant, request.job_id))
+        return pb.ReleaseJobResponse(job=convert.job_message(job, convert.View.FULL))
 
     async def CancelJob(self, request: pb.CancelJobRequest, tenant: str) -> Message:
         """Ask for the end of a job, and perhaps wait for it."""

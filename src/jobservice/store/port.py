@@ -286,6 +286,18 @@ class Store(Protocol):
     async def retry_job(self, key: JobKey, *, now: dt.datetime) -> Job | Refusal:
         """Queue a final job again: counters of failures and losses back to 0, attempts go on."""
 
+    async def hold_job(self, key: JobKey, *, now: dt.datetime) -> Job | Refusal:
+        """Keep a waiting job from starting; one that is HELD is left as it is.
+
+        WRONG_STATE when it is live or final, or is to be deleted.
+        """
+
+    async def release_job(self, key: JobKey, *, now: dt.datetime) -> Job | Refusal:
+        """Let a HELD job go on waiting: QUEUED at its old place, or SCHEDULED while its time is ahead.
+
+        Others that are not final are left as they are; WRONG_STATE when it is final.
+        """
+
     async def list_deletable(self, *, limit: int) -> list[Deletable]:
         """Final jobs whose deletion was asked for, and whose files are to be removed now."""
 

@@ -26,6 +26,8 @@ _KINDS = {
     EventKind.FAILED: {Trigger.FAIL},
     EventKind.CANCELLED: {Trigger.CANCEL},
     EventKind.RETRIED: {Trigger.REVIVE},
+    EventKind.HELD: {Trigger.HOLD},
+    EventKind.RELEASED: {Trigger.RELEASE_TO_SCHEDULED, Trigger.RELEASE_TO_QUEUED},
 }
 """What each kind of event that changes a state may stand for."""
 _STILL = {EventKind.STARTED, EventKind.UPDATED}
@@ -74,7 +76,7 @@ def check_job(job: Job, events: Sequence[Event]) -> None:
     final = job.state in FINAL
     assert (job.ended_at is not None) == final, f"{job.job_id} is {job.state!r}: {job.ended_at=}"
     scheduled = job.state is State.SCHEDULED
-    assert (job.start_at is not None) == scheduled, (
+    assert (job.start_at is not None) == scheduled or job.state is State.HELD, (
         f"{job.job_id} is {job.state!r}: {job.start_at=}"
     )
 

@@ -25,6 +25,8 @@ from jobservice.wire._gen.v1.job_service_pb2 import GetJobRequest as GetJobReque
 from jobservice.wire._gen.v1.job_service_pb2 import GetJobResponse as GetJobResponse
 from jobservice.wire._gen.v1.job_service_pb2 import GetJobStatusRequest as GetJobStatusRequest
 from jobservice.wire._gen.v1.job_service_pb2 import GetJobStatusResponse as GetJobStatusResponse
+from jobservice.wire._gen.v1.job_service_pb2 import HoldJobRequest as HoldJobRequest
+from jobservice.wire._gen.v1.job_service_pb2 import HoldJobResponse as HoldJobResponse
 from jobservice.wire._gen.v1.job_service_pb2 import JobEvent as JobEvent
 from jobservice.wire._gen.v1.job_service_pb2 import JobStatus as JobStatus
 from jobservice.wire._gen.v1.job_service_pb2 import ListActiveJobsRequest as ListActiveJobsRequest
@@ -34,6 +36,8 @@ from jobservice.wire._gen.v1.job_service_pb2 import ListJobsResponse as ListJobs
 from jobservice.wire._gen.v1.job_service_pb2 import LogStream as LogStream
 from jobservice.wire._gen.v1.job_service_pb2 import ReadLogsRequest as ReadLogsRequest
 from jobservice.wire._gen.v1.job_service_pb2 import ReadLogsResponse as ReadLogsResponse
+from jobservice.wire._gen.v1.job_service_pb2 import ReleaseJobRequest as ReleaseJobRequest
+from jobservice.wire._gen.v1.job_service_pb2 import ReleaseJobResponse as ReleaseJobResponse
 from jobservice.wire._gen.v1.job_service_pb2 import RetryJobRequest as RetryJobRequest
 from jobservice.wire._gen.v1.job_service_pb2 import RetryJobResponse as RetryJobResponse
 from jobservice.wire._gen.v1.job_service_pb2 import SnapshotComplete as SnapshotComplete

@@ -63,6 +63,8 @@ REMEDIES: Mapping[str, str] = {
     "CancelJobRequest.job_id": _JOB_ID,
     "DeleteJobRequest.job_id": _JOB_ID,
     "RetryJobRequest.job_id": _JOB_ID,
+    "HoldJobRequest.job_id": _JOB_ID,
+    "ReleaseJobRequest.job_id": _JOB_ID,
     "GetJobStatusRequest.job_id": _JOB_ID,
     "ListActiveJobsRequest.name": _FILTER_NAME,
     "ListActiveJobsRequest.labels": _FILTER_LABELS,

@@ -34,7 +34,7 @@ WHERE jobs.tenant = due.tenant AND jobs.job_id = due.job_id
 -- callers share.
 SELECT * FROM (
     SELECT wanted.n, state, revision, 0, edit_version, delete_requested, attempt_count, epoch,
-        priority, queued_us
+        priority, queued_us, start_us
     FROM (SELECT * FROM rows(n integer, tenant text, job_id text)) AS wanted
     JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
     ORDER BY jobs.tenant, jobs.job_id
@@ -115,6 +115,32 @@ WHERE jobs.tenant = revived.tenant AND jobs.job_id = revived.job_id
     AND jobs.state IN (
         {State.SUCCEEDED}, {State.FAILED}, {State.CANCELLED}, {State.SKIPPED})
     AND NOT jobs.delete_requested
+
+-- name: hold_jobs  moves: BLOCKED | SCHEDULED | QUEUED -> HELD
+-- Keep jobs from starting.
+UPDATE jobs
+SET state = {State.HELD}, reason = held.reason, message = held.message,
+    revision = revision + 1, updated_us = held.now_us
+FROM (
+    SELECT * FROM rows(
+        tenant text, job_id text, position bigint, reason smallint, message text, now_us bigint)
+) AS held
+WHERE jobs.tenant = held.tenant AND jobs.job_id = held.job_id
+    AND jobs.state IN ({State.BLOCKED}, {State.SCHEDULED}, {State.QUEUED})
+
+-- name: release_jobs  moves: HELD -> SCHEDULED | QUEUED
+-- Let jobs go on waiting.
+UPDATE jobs
+SET state = released.state, reason = 0, message = '', claim_key = released.claim_key,
+    queued_us = released.queued_us, start_us = released.start_us,
+    revision = revision + 1, updated_us = released.now_us
+FROM (
+    SELECT * FROM rows(
+        tenant text, job_id text, position bigint, state smallint, claim_key bigint,
+        queued_us bigint, start_us bigint, now_us bigint)
+) AS released
+WHERE jobs.tenant = released.tenant AND jobs.job_id = released.job_id
+    AND (jobs.state = {State.HELD} AND released.state IN ({State.SCHEDULED}, {State.QUEUED}))
 
 -- name: insert_tombstones
 -- What is left of deleted jobs.

@@ -113,6 +113,12 @@ class PostgresStore(port.Store):
     async def retry_job(self, key: port.JobKey, *, now: dt.datetime) -> Job | port.Refusal:
         return await self._writer.run(jobs.retry_job, (key, to_us(now)))
 
+    async def hold_job(self, key: port.JobKey, *, now: dt.datetime) -> Job | port.Refusal:
+        return await self._writer.run(jobs.hold_job, (key, to_us(now)))
+
+    async def release_job(self, key: port.JobKey, *, now: dt.datetime) -> Job | port.Refusal:
+        return await self._writer.run(jobs.release_job, (key, to_us(now)))
+
     async def list_deletable(self, *, limit: int) -> list[port.Deletable]:
         return await self._readers.run(reads.list_deletable, limit)
 

@@ -30,7 +30,7 @@ WHERE jobs.tenant = due.tenant AND jobs.job_id = due.job_id
 WITH wanted (n, tenant, job_id) AS (VALUES /*each*/ (:n, :tenant, :job_id) /*end*/)
 SELECT json_group_array(json_array(
     wanted.n, state, revision, last_position, edit_version, delete_requested, attempt_count,
-    epoch, priority, queued_us))
+    epoch, priority, queued_us, start_us))
 FROM wanted CROSS JOIN jobs
 WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
 
@@ -107,6 +107,30 @@ WHERE jobs.tenant = revived.tenant AND jobs.job_id = revived.job_id
     AND jobs.state IN (
         {State.SUCCEEDED}, {State.FAILED}, {State.CANCELLED}, {State.SKIPPED})
     AND jobs.delete_requested = 0
+
+-- name: hold_jobs  moves: BLOCKED | SCHEDULED | QUEUED -> HELD
+-- Keep jobs from starting.
+WITH held (tenant, job_id, position, reason, message, now_us) AS (
+    VALUES /*each*/ (:tenant, :job_id, :position, :reason, :message, :now_us) /*end*/)
+UPDATE jobs
+SET state = {State.HELD}, reason = held.reason, message = held.message,
+    revision = revision + 1, last_position = held.position, updated_us = held.now_us
+FROM held
+WHERE jobs.tenant = held.tenant AND jobs.job_id = held.job_id
+    AND jobs.state IN ({State.BLOCKED}, {State.SCHEDULED}, {State.QUEUED})
+
+-- name: release_jobs  moves: HELD -> SCHEDULED | QUEUED
+-- Let jobs go on waiting.
+WITH released (tenant, job_id, position, state, claim_key, queued_us, start_us, now_us) AS (
+    VALUES /*each*/ (
+        :tenant, :job_id, :position, :state, :claim_key, :queued_us, :start_us, :now_us) /*end*/)
+UPDATE jobs
+SET state = released.state, reason = 0, message = '', claim_key = released.claim_key,
+    queued_us = released.queued_us, start_us = released.start_us,
+    revision = revision + 1, last_position = released.position, updated_us = released.now_us
+FROM released
+WHERE jobs.tenant = released.tenant AND jobs.job_id = released.job_id
+    AND (jobs.state = {State.HELD} AND released.state IN ({State.SCHEDULED}, {State.QUEUED}))
 
 -- name: insert_tombstones
 -- What is left of deleted jobs.

@@ -21,6 +21,8 @@ from jobservice.store.verbs.transaction import EventRow, Transaction, change
 
 CANCELLED_MESSAGE = "cancelled on request"
 STOPPING_MESSAGE = "its stop was asked for"
+HELD_MESSAGE = "held on request"
+_MAY_BE_HELD = WAITING - {State.HELD}
 
 
 @dataclasses.dataclass(slots=True)
@@ -36,6 +38,7 @@ class _Asked:
     epoch: int
     priority: int
     queued_us: int
+    start_us: int | None
 
     def tell(
         self,
@@ -248,6 +251,48 @@ async def _retry(tx: Transaction, key: JobKey, now_us: int) -> Job | Refusal:
     place = claim_key(job.priority, from_us(now_us))
     position = job.tell(tx, ids, EventKind.RETRIED, State.QUEUED, now_us)
     await change(tx, "retry_jobs", [(*ids, position, place, now_us)])
+    return await _read(tx, key)
+
+
+# --- hold, release ----------------------------------------------------------------------------
+
+
+async def hold_job(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Job | Refusal]:
+    """Keep waiting jobs from starting; calls are pairs of job and instant."""
+    return [await _hold(tx, key, now_us) for key, now_us in calls]
+
+
+async def _hold(tx: Transaction, key: JobKey, now_us: int) -> Job | Refusal:
+    ids = key.tenant, key.job_id
+    job = (await _asked(tx, [ids])).get(ids)
+    if job is None:
+        return Refusal.NOT_FOUND
+    if job.state in _MAY_BE_HELD and not job.delete_requested:
+        position = job.tell(tx, ids, EventKind.HELD, State.HELD, now_us, Reason.USER, HELD_MESSAGE)
+        await change(tx, "hold_jobs", [(*ids, position, Reason.USER, HELD_MESSAGE, now_us)])
+    return await _read(tx, key) if job.state is State.HELD else Refusal.WRONG_STATE
+
+
+async def release_job(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Job | Refusal]:
+    """Let held jobs go on; calls are pairs of job and instant."""
+    return [await _release_held(tx, key, now_us) for key, now_us in calls]
+
+
+async def _release_held(tx: Transaction, key: JobKey, now_us: int) -> Job | Refusal:
+    ids = key.tenant, key.job_id
+    job = (await _asked(tx, [ids])).get(ids)
+    if job is None:
+        return Refusal.NOT_FOUND
+    if job.state in FINAL:
+        return Refusal.WRONG_STATE
+    if job.state is State.HELD:
+        start_us = job.start_us if job.start_us is not None and job.start_us > now_us else None
+        queued_us = job.queued_us if job.start_us is None else job.start_us
+        place = claim_key(job.priority, from_us(queued_us))
+        state = State.QUEUED if start_us is None else State.SCHEDULED
+        position = job.tell(tx, ids, EventKind.RELEASED, state, now_us)
+        row = (*ids, position, state, place, queued_us, start_us, now_us)
+        await change(tx, "release_jobs", [row])
     return await _read(tx, key)
 
 

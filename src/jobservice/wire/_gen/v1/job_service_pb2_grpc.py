@@ -78,6 +78,16 @@ class JobServiceStub(object):
                 request_serializer=jobservice_dot_v1_dot_job__service__pb2.RetryJobRequest.SerializeToString,
                 response_deserializer=jobservice_dot_v1_dot_job__service__pb2.RetryJobResponse.FromString,
                 _registered_method=True)
+        self.HoldJob = channel.unary_unary(
+                '/jobservice.v1.JobService/HoldJob',
+                request_serializer=jobservice_dot_v1_dot_job__service__pb2.HoldJobRequest.SerializeToString,
+                response_deserializer=jobservice_dot_v1_dot_job__service__pb2.HoldJobResponse.FromString,
+                _registered_method=True)
+        self.ReleaseJob = channel.unary_unary(
+                '/jobservice.v1.JobService/ReleaseJob',
+                request_serializer=jobservice_dot_v1_dot_job__service__pb2.ReleaseJobRequest.SerializeToString,
+                response_deserializer=jobservice_dot_v1_dot_job__service__pb2.ReleaseJobResponse.FromString,
+                _registered_method=True)
         self.GetJobStatus = channel.unary_unary(
                 '/jobservice.v1.JobService/GetJobStatus',
                 request_serializer=jobservice_dot_v1_dot_job__service__pb2.GetJobStatusRequest.SerializeToString,
@@ -170,6 +180,22 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HoldJob(self, request, context):
+        """Keeps a job that waits from starting until it is released. One that is on hold stays so; one that
+        runs or is final is refused with FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseJob(self, request, context):
+        """Ends the hold of a job: it goes back to its old place in the queue, or waits on for its start time.
+        One that is not on hold stays as it is; one that is final is refused with FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetJobStatus(self, request, context):
         """Returns where a job is right now, and what it waits for.
         """
@@ -248,6 +274,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.RetryJob,
                     request_deserializer=jobservice_dot_v1_dot_job__service__pb2.RetryJobRequest.FromString,
                     response_serializer=jobservice_dot_v1_dot_job__service__pb2.RetryJobResponse.SerializeToString,
+            ),
+            'HoldJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldJob,
+                    request_deserializer=jobservice_dot_v1_dot_job__service__pb2.HoldJobRequest.FromString,
+                    response_serializer=jobservice_dot_v1_dot_job__service__pb2.HoldJobResponse.SerializeToString,
+            ),
+            'ReleaseJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseJob,
+                    request_deserializer=jobservice_dot_v1_dot_job__service__pb2.ReleaseJobRequest.FromString,
+                    response_serializer=jobservice_dot_v1_dot_job__service__pb2.ReleaseJobResponse.SerializeToString,
             ),
             'GetJobStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJobStatus,
@@ -495,6 +531,60 @@ class JobService(object):
             '/jobservice.v1.JobService/RetryJob',
             jobservice_dot_v1_dot_job__service__pb2.RetryJobRequest.SerializeToString,
             jobservice_dot_v1_dot_job__service__pb2.RetryJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jobservice.v1.JobService/HoldJob',
+            jobservice_dot_v1_dot_job__service__pb2.HoldJobRequest.SerializeToString,
+            jobservice_dot_v1_dot_job__service__pb2.HoldJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jobservice.v1.JobService/ReleaseJob',
+            jobservice_dot_v1_dot_job__service__pb2.ReleaseJobRequest.SerializeToString,
+            jobservice_dot_v1_dot_job__service__pb2.ReleaseJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

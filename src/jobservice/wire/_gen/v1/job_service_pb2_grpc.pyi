@@ -57,6 +57,14 @@ class JobServiceStub:
     """
     RetryJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobRequest, _job_service_pb2.RetryJobResponse]
     """Queues a final job again, with a fresh budget of attempts."""
+    HoldJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.HoldJobRequest, _job_service_pb2.HoldJobResponse]
+    """Keeps a job that waits from starting until it is released. One that is on hold stays so; one that
+    runs or is final is refused with FAILED_PRECONDITION.
+    """
+    ReleaseJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ReleaseJobRequest, _job_service_pb2.ReleaseJobResponse]
+    """Ends the hold of a job: it goes back to its old place in the queue, or waits on for its start time.
+    One that is not on hold stays as it is; one that is final is refused with FAILED_PRECONDITION.
+    """
     GetJobStatus: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobStatusRequest, _job_service_pb2.GetJobStatusResponse]
     """Returns where a job is right now, and what it waits for."""
     ListActiveJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListActiveJobsRequest, _job_service_pb2.ListActiveJobsResponse]
@@ -99,6 +107,14 @@ class JobServiceAsyncStub(JobServiceStub):
     """
     RetryJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobRequest, _job_service_pb2.RetryJobResponse]  # type: ignore[assignment]
     """Queues a final job again, with a fresh budget of attempts."""
+    HoldJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.HoldJobRequest, _job_service_pb2.HoldJobResponse]  # type: ignore[assignment]
+    """Keeps a job that waits from starting until it is released. One that is on hold stays so; one that
+    runs or is final is refused with FAILED_PRECONDITION.
+    """
+    ReleaseJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ReleaseJobRequest, _job_service_pb2.ReleaseJobResponse]  # type: ignore[assignment]
+    """Ends the hold of a job: it goes back to its old place in the queue, or waits on for its start time.
+    One that is not on hold stays as it is; one that is final is refused with FAILED_PRECONDITION.
+    """
     GetJobStatus: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobStatusRequest, _job_service_pb2.GetJobStatusResponse]  # type: ignore[assignment]
     """Returns where a job is right now, and what it waits for."""
     ListActiveJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListActiveJobsRequest, _job_service_pb2.ListActiveJobsResponse]  # type: ignore[assignment]
@@ -186,6 +202,26 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.RetryJobResponse, _abc.Awaitable[_job_service_pb2.RetryJobResponse]]:
         """Queues a final job again, with a fresh budget of attempts."""
+
+    @_abc_1.abstractmethod
+    def HoldJob(
+        self,
+        request: _job_service_pb2.HoldJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.HoldJobResponse, _abc.Awaitable[_job_service_pb2.HoldJobResponse]]:
+        """Keeps a job that waits from starting until it is released. One that is on hold stays so; one that
+        runs or is final is refused with FAILED_PRECONDITION.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseJob(
+        self,
+        request: _job_service_pb2.ReleaseJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.ReleaseJobResponse, _abc.Awaitable[_job_service_pb2.ReleaseJobResponse]]:
+        """Ends the hold of a job: it goes back to its old place in the queue, or waits on for its start time.
+        One that is not on hold stays as it is; one that is final is refused with FAILED_PRECONDITION.
+        """
 
     @_abc_1.abstractmethod
     def GetJobStatus(
