@@ -115,6 +115,9 @@ def test_every_method_can_be_called(buf: Buf) -> None:
     assert len(call("ListJobs", page_size=2, view="JOB_VIEW_ID")["jobs"]) == 2
     active = [each["jobId"] for each in call("ListActiveJobs")["jobs"]]
     assert active == [each["jobId"] for each in two]
+    waiting = call("BatchCreateJobs", requests=requests * 6)["jobs"][-1]["jobId"]
+    assert call("HoldJob", job_id=waiting)["job"]["state"] == "JOB_STATE_HELD"
+    assert call("ReleaseJob", job_id=waiting)["job"]["state"] == "JOB_STATE_QUEUED"
     cancelled = call("CancelJob", job_id=active[0], wait=True)["job"]
     assert cancelled["state"] == "JOB_STATE_CANCELLED"
     assert call("DeleteJob", job_id=active[1]) == {}

@@ -20,6 +20,8 @@ pb: Any = messages
 OPTIONS, RULES = "google.protobuf.FieldOptions", "buf.validate.field"
 ID = "j" + "0" * 26
 NUL = "must not contain a NUL character"
+PIECE = "must be at most 131,071 bytes, the most that Linux passes to a program in one piece"
+INSTEAD = "Pass more by a file or as standard input"
 EDITABLE = "labels, name, priority, queue, retry_policy, stop_grace, timeout"
 
 
@@ -123,8 +125,21 @@ BAD: list[tuple[str, Message, list[tuple[str, str]]]] = [
     ),
     (
         "arguments too large",
-        create(command(argv=["x" * (1 << 20)])),
-        [("job.command.argv", "must be at most 1,048,576 bytes together; got 1,048,577")],
+        create(command(argv=["x" * (1 << 16)] * 16)),
+        [("job.command.argv", "must be at most 1,048,576 bytes together; got 1,048,592")],
+    ),
+    (
+        "one argument and one variable too large to be passed on",
+        create(
+            command(
+                argv=["x", "é" * (1 << 16)], env={"A": "y" * ((1 << 17) - 3), "B": "z" * (1 << 17)}
+            )
+        ),
+        [
+            ("job.command.argv[1]", f"{PIECE}; got 131,072. {INSTEAD}"),
+            ("job.command.env", "must be at most 262,144 bytes together; got 262,147"),
+            ('job.command.env["B"]', f"{PIECE}; got 131,074. {INSTEAD}"),
+        ],
     ),
     (
         "relative work_dir",
@@ -139,7 +154,10 @@ BAD: list[tuple[str, Message, list[tuple[str, str]]]] = [
     (
         "a megabyte of environment",
         create(command(env={"BIG": "x" * 1_000_000})),
-        [("job.command.env", "must be at most 262,144 bytes together; got 1,000,005")],
+        [
+            ("job.command.env", "must be at most 262,144 bytes together; got 1,000,005"),
+            ('job.command.env["BIG"]', f"{PIECE}; got 1,000,004. {INSTEAD}"),
+        ],
     ),
     (
         "names of variables",

@@ -25,6 +25,8 @@ from jobservice.wire.plain import is_plain_batch, is_plain_create
 from jobservice.wire.remedies import REMEDIES
 
 ARGV_BYTES = 1 << 20
+PIECE_BYTES = (128 << 10) - 1
+"""Of one argument, or of one variable with its name and `=`: MAX_ARG_STRLEN without the NUL."""
 """All arguments of a command together, each with its closing NUL (what execve(2) counts)."""
 ENV_BYTES = 256 << 10
 """All variables together, each as `NAME=value` with its closing NUL."""
@@ -194,12 +196,27 @@ def _check_job(job: job_pb2.Job, path: str) -> list[Violation]:
     reserved = [name for name in env if name.startswith(RESERVED_ENV)]
     found += [_reserved(f"{path}.command.env", name) for name in sorted(reserved)]
     if job.ByteSize() > LABELS_BYTES:  # else no total can be above its limit, the smallest of all
+        found += _check_pieces(command, f"{path}.command")
         found += _check_total(f"{path}.command.argv", argv, ARGV_BYTES, overhead=1)
         found += _check_total(
             f"{path}.command.env", [*env.keys(), *env.values()], ENV_BYTES, overhead=1
         )
         found += _check_labels(job.labels, f"{path}.labels")
     return found
+
+
+def _check_pieces(command: job_pb2.Command, path: str) -> Iterator[Violation]:
+    """Whether the system could pass each argument and variable on at all: execve(2), E2BIG."""
+    pieces = [(f"argv[{n}]", len(text.encode())) for n, text in enumerate(command.argv)]
+    for name, value in sorted(command.env.items()):
+        pieces.append((f"env[{_shown_key(name)}]", len(f"{name}={value}".encode())))
+    for field, size in pieces:
+        if size > PIECE_BYTES:
+            text = (
+                f"must be at most {PIECE_BYTES:,} bytes, the most that Linux passes to a program in "
+                f"one piece; got {size:,}. Pass more by a file or as standard input"
+            )
+            yield Violation(f"{path}.{field}", text, "TOO_LARGE")
 
 
 def _reserved(path: str, name: str) -> Violation:

@@ -451,15 +451,15 @@ class Command(_message.Message):
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The program and its arguments, as the program sees them. A program without a slash is looked up
-        in the PATH of the job. 1 to 4,096, together at most 1 MiB, none with a NUL; the first is not
-        empty.
+        in the PATH of the job. 1 to 4,096, each at most 131,071 bytes, together at most 1 MiB, none with
+        a NUL; the first is not empty.
         """
 
     @_builtins.property
     def env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Environment variables besides the few that the service sets; nothing else is inherited. At most
-        1,024, together at most 256 KiB, none with a NUL. Names are letters, digits and `_`, not
-        beginning with a digit, and not JOBSERVICE_…
+        1,024, each at most 131,071 bytes with its name, together at most 256 KiB, none with a NUL. Names
+        are letters, digits and `_`, not beginning with a digit, and not JOBSERVICE_…
         """
 
     def __init__(
