@@ -1,12 +1,10 @@
 """The PostgreSQL store: the port's verbs over one writing connection and a few reading ones."""
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from jobservice.clock import to_us
 from jobservice.errors import ResumeTokenExpired
-from jobservice.model.attempt import Fence
-from jobservice.model.job import Edits, Job, NewJob
+from jobservice.model.job import Job
 from jobservice.model.spec import JobSpec
 from jobservice.store import port
 from jobservice.store.postgres import reads
@@ -14,7 +12,7 @@ from jobservice.store.postgres.migrate import upgrade
 from jobservice.store.postgres.reads import Readers
 from jobservice.store.postgres.writer import Writer
 from jobservice.store.rows import position_of, position_token
-from jobservice.store.verbs import attempts, jobs, submit
+from jobservice.store.verbs.writing import WritingStore
 
 WAITING_LIMIT = 10_000
 """How many writing calls may wait for their commit."""
@@ -22,7 +20,7 @@ DEADLINE_S = 5.0
 """How long a call waits for the database at most."""
 
 
-class PostgresStore(port.Store):
+class PostgresStore(WritingStore[Writer]):
     """Jobs in a PostgreSQL database, which any number of servers may have open.
 
     Raises, besides what the port says: `LimitExceeded` when more than `waiting_limit` calls wait,
@@ -46,89 +44,13 @@ class PostgresStore(port.Store):
         writer = Writer(url, waiting_limit=waiting_limit, deadline_s=deadline_s)
         return cls(writer, Readers(url, deadline_s=deadline_s))
 
-    # submit
-
-    async def insert_jobs(
-        self, jobs: Sequence[NewJob], *, request: port.RequestKey | None = None
-    ) -> port.Inserted:
-        if not jobs:
-            return port.Inserted(port.Insertion.CREATED, ())
-        return await self._writer.run(submit.insert_jobs, submit.insert_call(jobs, request))
-
-    # attempts
-
-    async def claim_jobs(
-        self, *, worker_id: str, limit: int, lease_until: dt.datetime, now: dt.datetime
-    ) -> list[port.Claim]:
-        call = attempts.ClaimCall(worker_id, limit, to_us(lease_until), to_us(now))
-        return await self._writer.run(attempts.claim_jobs, call)
-
-    async def start_attempts(self, starts: Sequence[port.AttemptStart]) -> list[bool]:
-        return await self._writer.run(attempts.start_attempts, starts)
-
-    async def finish_attempts(
-        self, ends: Sequence[port.AttemptEnd], settle: port.Settle, *, now: dt.datetime
-    ) -> list[port.Settlement | None]:
-        call = attempts.FinishCall(ends, settle, to_us(now))
-        return await self._writer.run(attempts.finish_attempts, call)
-
-    async def unclaim_attempts(self, fences: Sequence[Fence], *, now: dt.datetime) -> list[bool]:
-        call = attempts.FencesCall(fences, to_us(now))
-        return await self._writer.run(attempts.unclaim_attempts, call)
-
-    async def extend_leases(
-        self, fences: Sequence[Fence], *, lease_until: dt.datetime
-    ) -> list[port.LeaseAnswer]:
-        call = attempts.FencesCall(fences, to_us(lease_until))
-        return await self._writer.run(attempts.extend_leases, call)
-
-    async def expire_leases(
-        self, settle: port.Settle, *, now: dt.datetime, limit: int
-    ) -> list[Fence]:
-        call = attempts.ExpireCall(settle, to_us(now), limit)
-        return await self._writer.run(attempts.expire_leases, call)
+    # reads
 
     async def list_live(self, worker_id: str) -> list[port.LiveAttempt]:
         return await self._readers.run(reads.list_live, worker_id)
 
-    async def record_progress(self, reports: Sequence[port.ProgressReport]) -> list[bool]:
-        return await self._writer.run(attempts.record_progress, reports)
-
-    async def release_due(self, *, now: dt.datetime, limit: int) -> int:
-        return await self._writer.run(jobs.release_due, (to_us(now), limit))
-
-    # what users ask of one job
-
-    async def request_stop(
-        self, stops: Sequence[port.StopRequest], *, now: dt.datetime
-    ) -> list[port.Stopped | port.Refusal]:
-        return await self._writer.run(jobs.request_stop, jobs.StopCall(stops, to_us(now)))
-
-    async def update_job(
-        self, key: port.JobKey, edits: Edits, *, edit_version: int | None, now: dt.datetime
-    ) -> Job | port.Refusal:
-        call = jobs.UpdateCall(key, edits, edit_version, to_us(now))
-        return await self._writer.run(jobs.update_job, call)
-
-    async def retry_job(self, key: port.JobKey, *, now: dt.datetime) -> Job | port.Refusal:
-        return await self._writer.run(jobs.retry_job, (key, to_us(now)))
-
-    async def hold_job(self, key: port.JobKey, *, now: dt.datetime) -> Job | port.Refusal:
-        return await self._writer.run(jobs.hold_job, (key, to_us(now)))
-
-    async def release_job(self, key: port.JobKey, *, now: dt.datetime) -> Job | port.Refusal:
-        return await self._writer.run(jobs.release_job, (key, to_us(now)))
-
     async def list_deletable(self, *, limit: int) -> list[port.Deletable]:
         return await self._readers.run(reads.list_deletable, limit)
-
-    async def delete_jobs(self, keys: Sequence[port.JobKey], *, now: dt.datetime) -> list[bool]:
-        return await self._writer.run(jobs.delete_jobs, jobs.DeleteCall(keys, to_us(now)))
-
-    async def forget(self, *, before: dt.datetime, limit: int) -> int:
-        return await self._writer.run(jobs.forget, (to_us(before), limit))
-
-    # reads
 
     async def find_job(self, key: port.JobKey) -> Job | None:
         return await self._readers.run(reads.find_job, key)
@@ -158,9 +80,6 @@ class PostgresStore(port.Store):
         if position is None:
             raise ResumeTokenExpired
         return await self._readers.run(reads.list_changes, position, after, limit)
-
-    def on_commit(self, callback: Callable[[], None]) -> None:
-        self._writer.on_commit.append(callback)
 
     async def close(self) -> None:
         await self._readers.close()
