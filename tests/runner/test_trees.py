@@ -166,6 +166,28 @@ def test_a_killed_supervisor_loses_its_tree_and_nothing_else(
         assert worker.end_of("b")["cause"] == "stop"
 
 
+def test_a_runner_that_dies_with_a_message_unread_leaves_no_tree(
+    short_dir: Path, compiled: Path
+) -> None:
+    """The supervisor finds its socket reset instead of closed."""
+    with hosted(short_dir, "subreaper") as host:
+        worker = host.begin()
+        pids, go = host.directory / "pids-reset", host.directory / "go"
+        daemons = f"{compiled / 'daemons'} {pids} {DEPTH} exit"
+        script = f"{daemons} & wait; until [ -e {go} ]; do sleep 0.01; done"
+        worker.start(host.order("reset", script))
+        wait_until(partial(stands, host, "reset"), what="the tree")
+        main = worker.pid_of("reset")
+        os.kill(host.pid, signal.SIGSTOP)
+        go.touch()
+        wait_until(lambda: not Path(f"/proc/{main}").exists(), what="that its end was told")
+        assert living(host, "reset")
+        host.kill()
+        worker = host.begin()
+        assert worker.end_of("reset")["cause"] == "lost"
+        wait_until(lambda: not living(host, "reset"), what="the end of the tree")
+
+
 def test_a_job_cannot_end_its_tree_by_a_signal_to_its_supervisor(short_dir: Path) -> None:
     with hosted(short_dir, "subreaper") as host:
         worker = host.begin()

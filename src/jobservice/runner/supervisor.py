@@ -23,6 +23,7 @@ import os
 import select
 import signal
 import socket
+import time
 from typing import NoReturn
 
 from . import processes, system
@@ -74,7 +75,17 @@ class Supervisor:
                 self._begin(program)
                 self._loop(signals)
         finally:
-            os._exit(0)
+            try:
+                self._leave_nothing()
+            finally:
+                os._exit(0)
+
+    def _leave_nothing(self) -> None:
+        """Whatever ended the loop: no tree outlives its supervisor."""
+        while self._has_tree:
+            self._signal_tree(signal.SIGKILL)
+            self._reap()
+            time.sleep(_KILL_AGAIN_MS / 1000)
 
     def _begin(self, program: Program) -> None:
         self._signalled = self._killing = False
@@ -135,7 +146,12 @@ class Supervisor:
         self._killing = self._has_tree
 
     def _obey(self) -> None:
-        data, fds, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
+        try:
+            data, fds, _, _ = socket.recv_fds(
+                self._control, MESSAGE_BYTES, 4, socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError:  # it died with something of ours unread: unix(7)
+            data, fds = b"", []
         if not data:  # the runner has died, or has no more use for us
             self._poll.unregister(self._control)
             self._be_alone()
