@@ -18,14 +18,11 @@ settings.load_profile("shared machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that start processes, and so mind the time, on one worker of pytest-xdist; those
-    over PostgreSQL on another."""
+    """Keep the tests that start processes, and so mind the time, on one worker of pytest-xdist."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder not in ISOLATED and not item.get_closest_marker("xdist_group"):
-            on_postgres = "postgres" in item.name
-            group = "processes on postgres" if on_postgres else "processes"
-            item.add_marker(pytest.mark.xdist_group(group))
+            item.add_marker(pytest.mark.xdist_group("processes"))
 
 
 def pytest_unconfigure() -> None:
