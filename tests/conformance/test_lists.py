@@ -1,6 +1,8 @@
 """Lists: every job of a query once, in order, page by page."""
 
+import base64
 import itertools
+import json
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -221,6 +223,28 @@ async def test_a_forged_cursor_is_refused(store: Store, cursor: str) -> None:
     query = JobQuery(TENANT, Order.CREATED_ASC, EVERY)
     with pytest.raises(PageTokenInvalid):
         await store.list_jobs(query, limit=2, cursor=cursor)
+
+
+@pytest.mark.parametrize("job_id", ["\0", "\ud800", "j\u00e4", ""])
+async def test_a_cursor_with_what_is_no_job_id_is_refused(store: Store, job_id: str) -> None:
+    await insert_some(store, 3)
+    query = JobQuery(TENANT, Order.CREATED_ASC, EVERY)
+    cursor = (await store.list_jobs(query, limit=2, cursor=None)).cursor
+    assert cursor is not None
+    digest, *_ = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    text = json.dumps([digest, 1, job_id])
+    forged = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    with pytest.raises(PageTokenInvalid):
+        await store.list_jobs(query, limit=2, cursor=forged)
+
+
+async def test_a_filter_with_a_nul_matches_nothing(store: Store) -> None:
+    await insert_some(store, name="a", queue="q", labels={"a": "1"})
+    assert await names(store, name="a\0") == []
+    assert await names(store, name="\0", name_is_prefix=True) == []
+    assert await names(store, queue="\0") == []
+    assert await names(store, labels={"a": "\0"}) == []
+    assert await names(store, labels={"\0": "1"}) == []
 
 
 async def test_the_place_in_the_queue(store: Store) -> None:

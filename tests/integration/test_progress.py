@@ -34,6 +34,7 @@ LINES = {
     f"echo 50 half {REPORT}; echo nonsense {REPORT}; echo nan {REPORT}": (50.0, "half"),
     f"echo 60 '{'x' * 300}' {REPORT}": (60.0, "x" * 300),
     f"printf '70 \\377\\n' {REPORT}": (70.0, "\ufffd"),
+    f"printf '75 \\000half\\000\\n' {REPORT}": (75.0, "\ufffdhalf\ufffd"),
     f"echo 80 first {REPORT}; echo 81 second >$JOBSERVICE_PROGRESS": (81.0, "second"),
     'mkdir "$JOBSERVICE_PROGRESS"': (None, ""),
     'ln -s /etc/passwd "$JOBSERVICE_PROGRESS"': (None, ""),

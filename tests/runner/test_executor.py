@@ -23,7 +23,7 @@ from jobservice.executors.port import (
     Started,
     StartOrder,
 )
-from jobservice.executors.process import ProcessExecutor, version_numbers
+from jobservice.executors.process import ProcessExecutor, _text, version_numbers
 from jobservice.model.attempt import Cause, Fence
 from jobservice.testing.wait import wait_until
 from tests.runner.harness import Host, is_gone
@@ -210,3 +210,10 @@ def test_versions_are_compared_by_their_numbers() -> None:
     assert version_numbers("0.9.1") < version_numbers("0.10.0")
     assert version_numbers("1.2.dev3") == (1, 2)
     assert version_numbers("x") == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [("a\0b", "a\ufffdb"), ("\ud800x", "?x"), ("ü\n", "ü\n"), ("", "")]
+)
+def test_what_no_store_can_keep_is_replaced(said: str, kept: str) -> None:
+    assert _text(said) == kept

@@ -256,7 +256,20 @@ BAD: list[tuple[str, Message, list[tuple[str, str]]]] = [
                 'job.labels["Team"]',
                 'a key must be 1 to 63 of `a-z 0-9 . _ / -`, beginning with a letter; got "Team"',
             ),
-            ('job.labels["Team"]', f'must be at most 255 characters; got "{"x" * 60}…"'),
+            (
+                'job.labels["Team"]',
+                f'must be at most 255 characters without a NUL character; got "{"x" * 60}…"',
+            ),
+        ],
+    ),
+    (
+        "NUL in a label",
+        create(job(labels={"a": "b\0"})),
+        [
+            (
+                'job.labels["a"]',
+                'must be at most 255 characters without a NUL character; got "b\\u0000"',
+            ),
         ],
     ),
     (

@@ -411,10 +411,15 @@ def _reports(message: Message) -> Iterator[Report]:
             yield Started(fence, _instant(at_ns), pid)
     for key, at_ns, percent, step in message["progress"]:
         if (fence := _fence(key)) is not None:
-            yield Progressed(fence, _instant(at_ns), percent, step)
+            yield Progressed(fence, _instant(at_ns), percent, _text(step))
     for end in message["ended"]:
         if (fence := _fence(end["key"])) is not None:
             yield Ended(fence, _outcome(end))
+
+
+def _text(said: str) -> str:
+    """What a job or its runner said, without what no store can keep: a NUL, a lone surrogate."""
+    return said.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _outcome(end: Message) -> Outcome:
@@ -425,7 +430,7 @@ def _outcome(end: Message) -> Outcome:
         started_at=None if started is None else _instant(started),
         exit_code=end["exit_code"],
         signal=end["signal"],
-        message=end["message"],
+        message=_text(end["message"]),
         cpu_s=end["cpu_s"],
         max_rss_bytes=end["max_rss_bytes"],
         stdout_bytes=end["stdout_bytes"],

@@ -81,10 +81,16 @@ def list_of(
     if cursor is not None:
         values["instant_us"], values["job_id"] = cursor_of(cursor, digest)
     way = way_of(dialect, query.order, query.states, cursor is not None)
-    if way is None:
+    if way is None or _matches_nothing(query):
         return None
     page = _page(dialect, way, query, filters)
     return List(page, f"{way} LIMIT 1 OFFSET :last", values, query, limit, digest)
+
+
+def _matches_nothing(query: JobQuery) -> bool:
+    """Whether a filter holds a NUL, which no job has, and which PostgreSQL does not take."""
+    labels = (text for label in query.labels.items() for text in label)
+    return any("\0" in text for text in (query.queue, query.name, *labels))
 
 
 def _cursor(digest: str, order: Order, last: Job) -> str:

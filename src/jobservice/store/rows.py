@@ -349,6 +349,10 @@ def cursor_token(query_digest: str, instant_us: int, job_id: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
+def _is_job_id(found: object) -> bool:
+    return isinstance(found, str) and found.isascii() and found.isalnum()
+
+
 def cursor_of(token: str, query_digest: str) -> tuple[int, str]:
     """The instant and the job id of a cursor.
 
@@ -361,7 +365,7 @@ def cursor_of(token: str, query_digest: str) -> tuple[int, str]:
         digest, instant_us, job_id = found
     except (ValueError, TypeError, binascii.Error, RecursionError):
         raise PageTokenInvalid from None
-    valid = type(instant_us) is int and abs(instant_us) < 1 << 62 and isinstance(job_id, str)
+    valid = type(instant_us) is int and abs(instant_us) < 1 << 62 and _is_job_id(job_id)
     if digest != query_digest or not valid:
         raise PageTokenInvalid
     return instant_us, job_id

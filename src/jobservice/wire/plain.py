@@ -101,7 +101,7 @@ def _are_plain_labels(job: job_pb2.Job) -> bool:
     values = list(labels.values())
     return (
         sum(map(len, values)) <= SHORT // 4
-        and all(len(value) <= _VALUE_CHARACTERS for value in values)
+        and all(len(value) <= _VALUE_CHARACTERS and "\0" not in value for value in values)
         and all(_LABEL(key) for key in labels)
     )
 

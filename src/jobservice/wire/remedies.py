@@ -24,7 +24,7 @@ REMEDIES: Mapping[str, str] = {
     "Job.name": "must be at most 256 characters without control characters",
     "Job.labels": "must be at most 64 labels",
     "Job.labels{key}": ("a key must be 1 to 63 of `a-z 0-9 . _ / -`, beginning with a letter"),
-    "Job.labels{value}": "must be at most 255 characters",
+    "Job.labels{value}": "must be at most 255 characters without a NUL character",
     "Job.queue": _NAME,
     "Job.cluster": _NAME,
     "Job.priority": "must be from -100 to 100",

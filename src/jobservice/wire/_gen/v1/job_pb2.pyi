@@ -309,7 +309,7 @@ class Job(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Keys and values for people and filters; at most 64, together at most 16 KiB. A key is 1 to 63 of
-        `a-z 0-9 . _ / -` beginning with a letter; a value is at most 255 characters.
+        `a-z 0-9 . _ / -` beginning with a letter; a value is at most 255 characters without a NUL.
         """
 
     @_builtins.property
