@@ -133,6 +133,29 @@ async def test_of_progress_only_the_newest_is_told(store: Store) -> None:
     assert len(await changes(store, between)) == 1
 
 
+async def test_calls_that_are_committed_together_are_told_in_their_order(store: Store) -> None:
+    """The worker tells of a start, a progress and an end in one go."""
+    await insert_some(store, 2)
+    one, two = [each.fence for each in await claim(store, 2)]
+    head = await store.head_position()
+    progress = Progress(1.0, "begun", None, at(1))
+    await asyncio.gather(
+        start(store, one),
+        store.record_progress([ProgressReport(one, progress)]),
+        start(store, two),
+        store.record_progress([ProgressReport(two, progress)]),
+        finish(store, end(one)),
+    )
+    told = [(each.event.job_id, each.event.kind) for each in await changes(store, head)]
+    assert told == [
+        (one.job_id, EventKind.STARTED),
+        (one.job_id, EventKind.PROGRESS),
+        (two.job_id, EventKind.STARTED),
+        (two.job_id, EventKind.PROGRESS),
+        (one.job_id, EventKind.SUCCEEDED),
+    ]
+
+
 async def test_an_older_report_does_not_replace_a_newer_one(store: Store) -> None:
     [fence] = await run(store)
     await report(store, fence, 50.0, 5)

@@ -10,10 +10,18 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobservice.errors import DeadlineExceeded, JobServiceError, SetupError, StoreUnavailable
+from jobservice.errors import (
+    DeadlineExceeded,
+    Internal,
+    JobServiceError,
+    SetupError,
+    StoreUnavailable,
+)
 from jobservice.model.attempt import Cause
 from jobservice.model.event import Event
-from jobservice.store.port import Insertion, JobKey, RequestKey, StopRequest
+from jobservice.model.job import Progress
+from jobservice.model.lifecycle import State
+from jobservice.store.port import Insertion, JobKey, ProgressReport, RequestKey, StopRequest
 from jobservice.store.postgres.migrate import current, upgrade
 from jobservice.store.postgres.store import PostgresStore
 from jobservice.testing.invariants import check_invariants
@@ -24,6 +32,8 @@ from tests.conformance.values import (
     at,
     claim,
     end,
+    ended,
+    finish,
     insert,
     insert_some,
     key_of,
@@ -47,13 +57,19 @@ async def url(postgres: Postgres) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def stores(url: str) -> AsyncIterator[list[PostgresStore]]:
+async def opened(url: str) -> AsyncIterator[list[PostgresStore]]:
     """What several servers have open at the same time."""
-    opened = [await PostgresStore.open(url) for _ in range(SERVERS)]
+    stores = [await PostgresStore.open(url) for _ in range(SERVERS)]
+    yield stores
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+async def stores(opened: list[PostgresStore]) -> AsyncIterator[list[PostgresStore]]:
+    """The same; afterwards every invariant holds."""
     yield opened
     await check_invariants(opened[0], beginning=BEGINNING)
-    for store in opened:
-        await store.close()
 
 
 async def until_there_are(count: int, of: set[str]) -> None:
@@ -142,6 +158,45 @@ async def test_servers_that_want_the_same_jobs_in_other_orders(
                 calls.append(store.update_job(key, {"name": "x"}, edit_version=None, now=at(2)))
         await asyncio.gather(*calls)
     assert "deadlock" not in capsys.readouterr().out
+
+
+async def test_whoever_draws_positions_waits_for_nothing_else(
+    opened: list[PostgresStore], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Drawn as soon as a change is told they would be a deadlock: one server has them and wants the
+    end of the feed, the other has that and wants positions."""
+    fences = await run(opened[0], SERVERS)
+    gone = [key_of(each) for each in await ended(opened[0], 60)]
+    await opened[0].request_stop([StopRequest(TENANT, key.job_id, True) for key in gone], now=at(1))
+    assert await opened[0].delete_jobs(gone, now=at(2)) == [True] * len(gone)
+    for second in range(20):
+        progress = Progress(1.0, "", None, at(second))
+        reports = [[ProgressReport(fence, progress)] for fence in fences]
+        calls: list[Coroutine[Any, Any, object]] = []
+        for n, store in enumerate(opened):
+            both: list[Coroutine[Any, Any, object]] = [
+                store.record_progress(reports[n]),
+                store.forget(before=at(9), limit=1),
+            ]
+            calls += both[:: 1 if n % 2 else -1]
+        await asyncio.gather(*calls)
+    assert "deadlock" not in capsys.readouterr().out
+
+
+async def test_a_faulty_call_is_undone_alone(stores: list[PostgresStore]) -> None:
+    [fence] = await run(stores[0])
+    bad = ProgressReport(fence, Progress(1.0, "\0", None, at(1)))
+    first, faulty, last = await asyncio.gather(
+        insert_some(stores[0], 2),
+        stores[0].record_progress([bad]),
+        finish(stores[0], end(fence)),
+        return_exceptions=True,
+    )
+    assert isinstance(faulty, Internal)
+    assert isinstance(first, list)
+    assert isinstance(last, list)
+    assert [each is not None and each.state for each in last] == [State.SUCCEEDED]
+    assert set(await states(stores[0])) == {fence.job_id, *(each.job_id for each in first)}
 
 
 async def test_migrations_are_applied_once(postgres: Postgres) -> None:

@@ -133,7 +133,7 @@ FOR UPDATE SKIP LOCKED
 INSERT INTO progress (
     tenant, job_id, position, revision, state, attempt, percent, step, estimated_us, reported_us
 )
-SELECT tenant, job_id, next_position(), revision, state, attempt, percent, step, estimated_us,
+SELECT tenant, job_id, coalesce(position, next_position()), revision, state, attempt, percent, step, estimated_us,
     reported_us
 FROM (
     SELECT DISTINCT ON (tenant, job_id) *

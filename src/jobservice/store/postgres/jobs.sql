@@ -145,7 +145,7 @@ WHERE jobs.tenant = released.tenant AND jobs.job_id = released.job_id
 -- name: insert_tombstones
 -- What is left of deleted jobs.
 INSERT INTO tombstones (position, tenant, job_id, revision, state, attempt, deleted_us)
-SELECT next_position(), tenant, job_id, revision, state, attempt, deleted_us
+SELECT coalesce(position, next_position()), tenant, job_id, revision, state, attempt, deleted_us
 FROM rows(
     position bigint, tenant text, job_id text, revision bigint, state smallint, attempt integer,
     deleted_us bigint)

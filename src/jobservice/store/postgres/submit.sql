@@ -36,13 +36,17 @@ SELECT * FROM rows(
     tenant text, job_id text, cluster text, output_limit_bytes bigint, work_dir text, argv text,
     env text, stdin bytea)
 
+-- name: draw_positions
+-- Positions for changes that several statements tell, in the order of all.
+SELECT next_position() FROM generate_series(1, $1::integer)
+
 -- name: insert_events
--- Tell changes.
+-- Tell changes. Without positions they are drawn in the order of the rows.
 INSERT INTO events (
     position, tenant, job_id, revision, kind, state, previous_state, at_us, attempt, reason, message,
     exit_code, signal, start_us
 )
-SELECT next_position(), tenant, job_id, revision, kind, state, previous_state, at_us, attempt,
+SELECT coalesce(position, next_position()), tenant, job_id, revision, kind, state, previous_state, at_us, attempt,
     reason, message, exit_code, signal, start_us
 FROM rows(
     position bigint, previous_position bigint, tenant text, job_id text, revision bigint,

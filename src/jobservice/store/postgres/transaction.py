@@ -1,7 +1,14 @@
-"""One write transaction on PostgreSQL: statements over many rows, events.
+"""One write transaction on PostgreSQL: statements over many rows, changes told, locks in one order.
 
-Positions are drawn by the statements themselves (`next_position()` in the schema), those of events
-right before the commit, so the numbers that verbs pass around are all 0 here.
+Whoever draws a position holds the lock of all positions until its commit (`next_position()` in the
+schema). So whatever tells a change is kept until everything else is written (`flush`): the lock is
+held for as short as can be, and nobody waits for anything else while holding it. The numbers that verbs
+pass around before are places within the transaction.
+
+The locks of a transaction, in order: the jobs that its calls name, by tenant and id; jobs that it
+finds by itself, without waiting for any (SKIP LOCKED); request ids and the end of the feed; the
+positions. Only request ids may be asked for by two servers in two orders: one of the two is undone and
+run again.
 """
 
 from collections.abc import Sequence
@@ -16,7 +23,8 @@ from jobservice.store.verbs.group import Calls, Savepoints
 from jobservice.store.verbs.touched import jobs_of
 from jobservice.store.verbs.transaction import EventRow, Row
 
-POSITION = 0
+_TELLING = frozenset({"record_progress", "insert_tombstones"})
+"""Statements that tell changes, besides `insert_events`."""
 
 
 class Transaction(Savepoints):
@@ -26,8 +34,9 @@ class Transaction(Savepoints):
         self.changed = False
         """Whether a change was told."""
         self._connection = connection
+        self._told = 0
         self._events: list[Row] = []
-        self._mark = 0
+        self._kept: list[tuple[str, Sequence[Row]]] = []
 
     async def lock_first(self, batch: Calls) -> None:
         """Lock the jobs that several calls are about in the order that all servers share.
@@ -39,17 +48,24 @@ class Transaction(Savepoints):
             await self.read("lock_jobs", sorted(jobs_of(batch)))
 
     def record(self, event: EventRow) -> int:
-        self._events.append((POSITION, *event))
-        return POSITION
+        position = self.next_position()
+        self._events.append((position, *event))
+        return position
 
     def next_position(self) -> int:
-        self.changed = True
-        return POSITION
+        self._told += 1
+        return self._told - 1
 
     async def write(self, name: str, rows: Sequence[Row]) -> int:
-        query = QUERIES[name]
         if not rows:
             return 0
+        if name in _TELLING:
+            self._kept.append((name, rows))
+            return len(rows)
+        return await self._write(name, rows)
+
+    async def _write(self, name: str, rows: Sequence[Row]) -> int:
+        query = QUERIES[name]
         if query.fields:
             answer = await self._connection.execute(query.text, *_arrays(rows))
         else:
@@ -71,21 +87,34 @@ class Transaction(Savepoints):
         return await reads.find_job(self._connection, key)
 
     async def flush(self) -> None:
-        """Write the events that were recorded."""
-        if self._events:
-            await self.write("insert_events", self._events)
-            self.changed = True
-            self._events = []
+        """Write what tells changes, each with its position."""
+        events = [("insert_events", self._events)] if self._events else []
+        telling = [*self._kept, *events]
+        if not telling:
+            return
+        positions: Sequence[int | None] = [None] * self._told
+        if len(telling) > 1:
+            drawn = await self.read_all("draw_positions", self._told)
+            positions = [position for [position] in drawn]
+        for name, rows in telling:
+            place = QUERIES[name].fields.index("position")
+            await self._write(
+                name, [(*row[:place], positions[row[place]], *row[place + 1 :]) for row in rows]
+            )
+        self.changed = True
+        self._told, self._events, self._kept = 0, [], []
 
     async def begin_part(self) -> None:
-        self._mark = len(self._events)
         await self._connection.execute("SAVEPOINT part")
 
-    async def end_part(self, *, undo: bool) -> None:
-        if undo:
-            await self._connection.execute("ROLLBACK TO SAVEPOINT part")
-            del self._events[self._mark :]
+    async def keep_part(self) -> None:
+        await self.flush()
         await self._connection.execute("RELEASE SAVEPOINT part")
+
+    async def undo_part(self) -> None:
+        await self._connection.execute("ROLLBACK TO SAVEPOINT part")
+        await self._connection.execute("RELEASE SAVEPOINT part")
+        self._told, self._events, self._kept = 0, [], []
 
 
 def _arrays(rows: Sequence[Row]) -> list[list[Any]]:

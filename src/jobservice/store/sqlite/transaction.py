@@ -75,9 +75,11 @@ class Transaction(Savepoints):
         self._mark = self.position, len(self._events)
         self._connection.execute("SAVEPOINT part")
 
-    async def end_part(self, *, undo: bool) -> None:
-        if undo:
-            self._connection.execute("ROLLBACK TO part")
-            self.position, count = self._mark
-            del self._events[count:]
+    async def keep_part(self) -> None:
         self._connection.execute("RELEASE part")
+
+    async def undo_part(self) -> None:
+        self._connection.execute("ROLLBACK TO part")
+        self._connection.execute("RELEASE part")
+        self.position, count = self._mark
+        del self._events[count:]

@@ -58,8 +58,11 @@ class Savepoints(Transaction, Protocol):
     async def begin_part(self) -> None:
         """What comes now can be undone by itself."""
 
-    async def end_part(self, *, undo: bool) -> None:
-        """Keep or undo what came since `begin_part`."""
+    async def keep_part(self) -> None:
+        """What came since `begin_part` stays; raises what it cannot be kept for."""
+
+    async def undo_part(self) -> None:
+        """Undo what came since `begin_part`."""
 
 
 class Group:
@@ -163,8 +166,9 @@ async def run_apart(
         await transaction.begin_part()
         try:
             [call.answer] = await call.verb(transaction, [call.item])
+            await transaction.keep_part()
         except Exception as error:
             call.error = fault(error)
             if call.error is None:
                 raise
-        await transaction.end_part(undo=call.error is not None)
+            await transaction.undo_part()

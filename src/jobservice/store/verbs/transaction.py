@@ -42,7 +42,8 @@ class EventRow(NamedTuple):
 class Transaction(Protocol):
     """What is open between BEGIN and COMMIT.
 
-    A store whose positions are only known at the commit gives 0 for them, and ignores them in rows.
+    A store whose positions are only known at the commit gives places within the transaction for them,
+    and puts the positions into the rows of the statements that tell changes when it runs these, last.
     """
 
     def record(self, event: EventRow) -> int:
