@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
@@ -22,6 +23,8 @@ from jobservice.model.event import Event
 from jobservice.model.job import Progress
 from jobservice.model.lifecycle import State
 from jobservice.store.port import Insertion, JobKey, ProgressReport, RequestKey, StopRequest
+from jobservice.store.postgres import connect
+from jobservice.store.postgres.connect import redacted
 from jobservice.store.postgres.migrate import current, upgrade
 from jobservice.store.postgres.store import PostgresStore
 from jobservice.testing.invariants import check_invariants
@@ -223,7 +226,11 @@ async def test_a_newer_schema_is_refused(url: str) -> None:
     ("url", "said"),
     [
         ("postgresql://me:hidden@127.0.0.1:1/jobs", "postgresql://me@127.0.0.1:1/jobs"),
-        ("postgresql://me:hidden@127.0.0.1:none/jobs", "is no address"),
+        ("postgresql://me:hidden@127.0.0.1:none/jobs", "postgresql://USER@HOST:5432/NAME"),
+        (
+            "postgresql://127.0.0.1:1/jobs?sslmode=hid",
+            "postgresql://127.0.0.1:1/jobs is no address",
+        ),
         ("postgresql:///jobs?host=/nowhere&password=hidden", "postgresql:///jobs"),
     ],
 )
@@ -232,6 +239,41 @@ async def test_a_database_that_cannot_be_reached(url: str, said: str) -> None:
         await PostgresStore.open(url)
     assert said in str(caught.value)
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("letter", list("/?#@[]: %"))
+async def test_no_part_of_a_password_is_shown(letter: str) -> None:
+    """Where it is not written as it should be, a part of it looks like a host, a port, a path."""
+    url = f"postgresql://me:hid{letter}den@127.0.0.1:1/jobs"
+    with pytest.raises(SetupError) as caught:
+        await PostgresStore.open(url)
+    for told in (str(caught.value), redacted(url)):
+        assert "hid" not in told
+        assert "den" not in told
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:p@h:5432/d?sslmode=verify-full", "postgresql://u@h:5432/d"),
+        ("postgres://h1:1,h2:2/d", "postgres://h1:1,h2:2/d"),
+        ("postgresql://u@[::1]:5432/d", "postgresql://u@[::1]:5432/d"),
+        ("postgresql:///d?host=/var/run/postgresql", "postgresql:///d"),
+        ("postgresql://u:p%40%2F@%2Fvar%2Frun/d", "postgresql://u@%2Fvar%2Frun/d"),
+        ("postgresql://", "postgresql://"),
+        ("host=h password=p", "the database"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert redacted(url) == shown
+
+
+async def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "FIRST_DEADLINE_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(SetupError, match="cannot be used"):
+            await PostgresStore.open(f"postgresql://me@127.0.0.1:{port}/jobs")
 
 
 # --- a database that goes away ----------------------------------------------------------------

@@ -6,7 +6,7 @@ transaction itself, so that it does not hold up other servers for ever.
 """
 
 import asyncio
-import urllib.parse
+import re
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -23,6 +23,17 @@ OLDEST_SERVER = 14
 STATEMENTS_KEPT = 512
 """How many prepared statements a connection keeps."""
 IDLE_IN_TRANSACTION_MS = 10_000
+FIRST_DEADLINE_S = 10.0
+"""How long the first connection of a program is waited for."""
+
+_HOST = r"(?:[\w.~%-]*|\[[\w:.%]*\])(?::\d*)?"
+_ADDRESS = re.compile(
+    r"(?P<scheme>postgres(?:ql)?://)(?:(?P<user>[^:/?#@\[\]\s]*)(?::[^/?#@\[\]\s]*)?(?P<at>@))?"
+    rf"(?P<hosts>{_HOST}(?:,{_HOST})*)(?P<path>/[^?#@\s]*)?(?:\?[^#@\s]*)?",
+    re.IGNORECASE,
+)
+"""An address in which it is plain what the password is. In one that is written wrongly a part of it
+may look like a host or a port, which an error would show."""
 
 Connection: TypeAlias = asyncpg.Connection
 
@@ -77,17 +88,19 @@ def said(error: Exception) -> str:
 
 def redacted(url: str) -> str:
     """An address that may be shown: without its password and its parameters."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in {"postgresql", "postgres"}:
+    parts = _ADDRESS.fullmatch(url)
+    if parts is None:
         return "the database"
-    _, at, host = parts.netloc.rpartition("@")
-    user = (parts.username or "") + at
-    return f"{parts.scheme}://{user}{host}{parts.path}"
+    return "".join(parts[name] or "" for name in ("scheme", "user", "at", "hosts", "path"))
 
 
-async def connect(url: str, deadline_s: float) -> Connection:
+async def connect(
+    url: str, deadline_s: float, *, connect_deadline_s: float | None = None
+) -> Connection:
     """A connection with our settings; raises what asyncpg raises."""
-    connection = await asyncpg.connect(url, **settings(deadline_s))
+    arguments = settings(deadline_s)
+    arguments["timeout"] = connect_deadline_s or deadline_s
+    connection = await asyncpg.connect(url, **arguments)
     try:
         await set_up(connection)
     except BaseException:
@@ -128,8 +141,13 @@ async def connect_first(url: str, deadline_s: float) -> Connection:
         SetupError: the database cannot be reached, or is too old.
     """
     shown = redacted(url)
+    if not _ADDRESS.fullmatch(url):
+        raise SetupError(
+            "The address of the database is not one like postgresql://USER@HOST:5432/NAME. In a name or"
+            " a password, characters such as / ? # @ are written as %2F %3F %23 %40."
+        )
     try:
-        connection = await connect(url, deadline_s)
+        connection = await connect(url, deadline_s, connect_deadline_s=FIRST_DEADLINE_S)
     except (ValueError, asyncpg.ClientConfigurationError) as error:
         raise SetupError(
             f"{shown} is no address of a database: {said(error)}. Give one like"
