@@ -29,7 +29,7 @@ MOVING = [
 WRITES_STATE = re.compile(
     r"UPDATE jobs\s+SET.*?\bstate = (?P<set>[^,]+?),|INSERT INTO jobs\b", re.DOTALL
 )
-GUARD = re.compile(r"jobs\.state (?:= (\{State\.\w+\})|IN \(([^)]*)\))")
+GUARD = re.compile(r"jobs\.state (?:\+ 0 )?(?:= (\{State\.\w+\})|IN \(([^)]*)\))")
 PAIR_GUARD = re.compile(r"jobs\.state = \{State\.(\w+)\} AND \w+\.state IN \(([^)]*)\)", re.DOTALL)
 STATE = re.compile(r"\{State\.(\w+)\}")
 PARTS = {"list_basic", "list_full"}

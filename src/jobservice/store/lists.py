@@ -38,7 +38,8 @@ class Dialect:
     labelled: str
     """The condition on a label, with `{n}` for its number: `:key{n}` and `:value{n}`."""
     sorts: bool
-    """Whether the order of a walk must be asked for again, for jobs joined to it."""
+    """Whether the order of a walk must be asked for in each of several runs, and again for jobs that
+    are joined to it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,8 +126,12 @@ def way_of(dialect: Dialect, order: Order, states: frozenset[State], begun: bool
     sign, direction = ">" if order in _FORWARD else "<", _direction(order)
     column = "ended_us" if order is Order.ENDED_DESC else "created_us"
     behind = f" AND ({column}, job_id) {sign} (:instant_us, :job_id)" if begun else ""
-    merged = " UNION ALL ".join(run + behind for run in runs)
-    return f"{merged} ORDER BY instant_us {direction}, job_id {direction}" if runs else None
+    order_by = f" ORDER BY instant_us {direction}, job_id {direction}"
+    if dialect.sorts and len(runs) > 1:
+        runs = [f"({run}{behind}{order_by})" for run in runs]
+    else:
+        runs = [run + behind for run in runs]
+    return " UNION ALL ".join(runs) + order_by if runs else None
 
 
 def _filters(dialect: Dialect, query: JobQuery) -> tuple[str, dict[str, Any]]:

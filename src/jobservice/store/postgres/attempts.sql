@@ -1,4 +1,7 @@
 -- Attempts: claimed, started, prolonged, ended.
+--
+-- `+ 0` in a guard is for the planner: a partial index of just those rows is no way to find one of them
+-- by its key, whatever the statistics say of its size.
 
 -- name: find_claimable
 -- The first jobs of the queue that no other server is looking at, with all that is needed to run
@@ -29,7 +32,7 @@ FROM (
         now_us bigint)
 ) AS claimed
 WHERE jobs.tenant = claimed.tenant AND jobs.job_id = claimed.job_id
-    AND jobs.state = {State.QUEUED}
+    AND jobs.state + 0 = {State.QUEUED}
 
 -- name: find_live
 -- The jobs behind fences that are not stale, each with the number of its row, locked in an order that
@@ -117,7 +120,7 @@ UPDATE jobs
 SET lease_until_us = extended.lease_until_us
 FROM (SELECT * FROM rows(tenant text, job_id text, lease_until_us bigint)) AS extended
 WHERE jobs.tenant = extended.tenant AND jobs.job_id = extended.job_id
-    AND jobs.lease_until_us IS NOT NULL
+    AND jobs.lease_until_us + 0 IS NOT NULL
 
 -- name: find_expired
 -- The fences of attempts whose lease is over, the oldest first, but for those that another is ending

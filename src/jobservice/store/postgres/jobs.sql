@@ -27,7 +27,7 @@ FROM (
         tenant text, job_id text, position bigint, claim_key bigint, queued_us bigint, now_us bigint)
 ) AS due
 WHERE jobs.tenant = due.tenant AND jobs.job_id = due.job_id
-    AND jobs.state = {State.SCHEDULED}
+    AND jobs.state + 0 = {State.SCHEDULED}
 
 -- name: find_asked
 -- What a verb about jobs decides upon, each with the number of its row, locked in an order that all
@@ -155,7 +155,7 @@ FROM rows(
 DELETE FROM jobs
 USING (SELECT * FROM rows(tenant text, job_id text)) AS gone
 WHERE jobs.tenant = gone.tenant AND jobs.job_id = gone.job_id
-    AND jobs.delete_requested
+    AND jobs.delete_requested::integer = 1
     AND jobs.state IN ({State.SUCCEEDED}, {State.FAILED}, {State.CANCELLED}, {State.SKIPPED})
 
 -- name: delete_specs

@@ -53,17 +53,31 @@ FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
     JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
     JOIN job_specs ON job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
 
+-- fragment: walked_tables
+walked
+    CROSS JOIN LATERAL (
+        SELECT * FROM jobs WHERE tenant = :tenant AND job_id = walked.job_id OFFSET 0) AS jobs
+    CROSS JOIN LATERAL (
+        SELECT * FROM job_specs WHERE tenant = jobs.tenant AND job_id = jobs.job_id OFFSET 0
+    ) AS job_specs
+    LEFT JOIN LATERAL (
+        SELECT * FROM progress
+        WHERE tenant = jobs.tenant AND job_id = jobs.job_id AND attempt = jobs.attempt_count
+        OFFSET 0
+    ) AS progress ON true
+
 -- name: list_basic
--- Jobs out of the ones that a list walks over.
+-- Jobs out of the ones that a list walks over: each is looked up, one after the other, until the page is
+-- full. OFFSET 0 keeps PostgreSQL from reading all jobs of the tenant instead and joining them.
 SELECT {{job_columns}}
-FROM walked CROSS JOIN {{job_tables}}
-WHERE jobs.tenant = :tenant AND jobs.job_id = walked.job_id
+FROM {{walked_tables}}
+WHERE true
 
 -- name: list_full
 -- As `list_basic`, with variables and input.
 SELECT {{job_columns}}, {{full_columns}}
-FROM walked CROSS JOIN {{job_tables}}
-WHERE jobs.tenant = :tenant AND jobs.job_id = walked.job_id
+FROM {{walked_tables}}
+WHERE true
 
 -- name: walk_all
 -- All jobs.
@@ -76,9 +90,11 @@ SELECT created_us AS instant_us, job_id FROM jobs
 WHERE tenant = :tenant AND ended_us IS NULL
 
 -- name: walk_live
--- Jobs that have a lease: few, so they may be sorted.
-SELECT created_us AS instant_us, job_id FROM jobs
-WHERE tenant = :tenant AND lease_until_us IS NOT NULL
+-- Jobs that have a lease: few, so they may be sorted. OFFSET 0 keeps PostgreSQL from looking for them along
+-- an index of all jobs, which has them in order.
+SELECT created_us AS instant_us, job_id
+FROM (SELECT tenant, created_us, job_id FROM jobs WHERE lease_until_us IS NOT NULL OFFSET 0) AS live
+WHERE tenant = :tenant
 
 -- name: walk_ended
 -- Jobs of one final state; its number is put behind.
@@ -101,7 +117,7 @@ SELECT (
             AND (earlier.claim_key, earlier.job_id) < (this.claim_key, this.job_id)
         LIMIT $1) AS before)
 FROM jobs AS this
-WHERE this.tenant = $2 AND this.job_id = $3 AND this.state = {State.QUEUED}
+WHERE this.tenant = $2 AND this.job_id = $3 AND this.state + 0 = {State.QUEUED}
 
 -- name: next_due
 -- The earliest start of a SCHEDULED job.
