@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 PIP_HASHED := $(PIP) install --require-hashes --no-deps --requirement
 WORKERS ?= 2
 # The tests that start no process of the service.
-QUICK := $(wildcard $(addprefix tests/,arch blobs conformance engine model wire worker))
+QUICK := $(wildcard $(addprefix tests/,arch blobs conformance engine model testing wire worker))
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile

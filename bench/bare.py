@@ -16,9 +16,9 @@ import grpc
 import uvloop
 
 from jobservice.config import Settings
-from jobservice.server.jobs_service import SERVICE_NAME
 from jobservice.server.listen import _options
 from jobservice.wire import messages as pb
+from jobservice.wire.messages import SERVICE
 
 _DEFAULTS = Settings.model_fields
 
@@ -48,7 +48,7 @@ async def serve(handler: Any, address: str) -> None:
         request_deserializer=pb.CreateJobRequest.FromString,
         response_serializer=pb.CreateJobResponse.SerializeToString,
     )
-    handlers = grpc.method_handlers_generic_handler(SERVICE_NAME, {"CreateJob": method})
+    handlers = grpc.method_handlers_generic_handler(SERVICE.full_name, {"CreateJob": method})
     server.add_generic_rpc_handlers((handlers,))
     port = server.add_insecure_port(address)
     await server.start()

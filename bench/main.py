@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import machine
 from bench.report import Row, notes, table
-from bench.rows import idle, latency, spawn, submit_batch, submit_unary
+from bench.rows import claim, idle, latency, limits, schedules, spawn, submit_batch, submit_unary
 from bench.workplace import Workplace
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -22,6 +22,9 @@ ROWS: Mapping[str, Callable[[Workplace], list[Row]]] = {
     "spawn_2": spawn.measure_2,
     "latency": latency.measure,
     "idle": idle.measure,
+    "claim": claim.measure,
+    "limits": limits.measure,
+    "schedules": schedules.measure,
 }
 
 

@@ -8,7 +8,17 @@ from hypothesis import HealthCheck, settings
 from tests.postgres import Postgres, close_shared, shared_postgres
 
 TESTS = Path(__file__).parent
-ISOLATED = {"arch", "blobs", "conformance", "engine", "machine", "model", "wire", "worker"}
+ISOLATED = {
+    "arch",
+    "blobs",
+    "conformance",
+    "engine",
+    "machine",
+    "model",
+    "testing",
+    "wire",
+    "worker",
+}
 """Folders whose tests touch no process and no clock but their own: they run side by side."""
 
 settings.register_profile(

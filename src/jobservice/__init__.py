@@ -13,18 +13,28 @@ if TYPE_CHECKING:
     from jobservice.errors import JobServiceError as JobServiceError
     from jobservice.model.event import Event as Event
     from jobservice.model.event import EventKind as EventKind
+    from jobservice.model.graph import Condition as Condition
     from jobservice.model.job import Job as Job
     from jobservice.model.lifecycle import State as State
+    from jobservice.model.limit import ConcurrencyKey as ConcurrencyKey
+    from jobservice.model.limit import OnConflict as OnConflict
+    from jobservice.model.limit import Rate as Rate
+    from jobservice.model.spec import Dependency as Dependency
     from jobservice.model.spec import RetryPolicy as RetryPolicy
 
 __version__ = "0.1.0"
 __all__ = [
     "Client",
+    "ConcurrencyKey",
+    "Condition",
+    "Dependency",
     "Event",
     "EventKind",
     "Job",
     "JobServiceError",
     "LogChunk",
+    "OnConflict",
+    "Rate",
     "RetryPolicy",
     "State",
     "__version__",
@@ -32,11 +42,16 @@ __all__ = [
 
 _HOMES = {
     "Client": "jobservice.client.sync",
+    "Condition": "jobservice.model.graph",
+    "Dependency": "jobservice.model.spec",
+    "ConcurrencyKey": "jobservice.model.limit",
     "Event": "jobservice.model.event",
     "EventKind": "jobservice.model.event",
     "Job": "jobservice.model.job",
     "JobServiceError": "jobservice.errors",
     "LogChunk": "jobservice.client.values",
+    "OnConflict": "jobservice.model.limit",
+    "Rate": "jobservice.model.limit",
     "RetryPolicy": "jobservice.model.spec",
     "State": "jobservice.model.lifecycle",
 }

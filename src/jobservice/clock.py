@@ -7,6 +7,7 @@ Instants are aware UTC `datetime`s; on the wire and in the stores they are micro
 import asyncio
 import datetime as dt
 import time
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -25,6 +26,9 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Wait so long; returns early only by cancellation."""
 
+    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        """Give what stands in the block so long; then it ends by TimeoutError."""
+
 
 class SystemClock:
     """The clock of production. It cannot be stubbed; a test injects another `Clock`."""
@@ -38,6 +42,9 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
+    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        return asyncio.timeout(seconds)
+
 
 def to_us(instant: dt.datetime) -> int:
     """Microseconds since 1970 of an aware instant."""
@@ -47,3 +54,8 @@ def to_us(instant: dt.datetime) -> int:
 def from_us(microseconds: int) -> dt.datetime:
     """The aware UTC instant of microseconds since 1970."""
     return EPOCH + dt.timedelta(microseconds=microseconds)
+
+
+def rfc3339(instant: dt.datetime | None) -> str:
+    """An instant for a person, in UTC and to the second; empty where there is none."""
+    return "" if instant is None else instant.strftime("%Y-%m-%dT%H:%M:%SZ")

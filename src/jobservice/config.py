@@ -96,7 +96,8 @@ class Settings(BaseSettings):
     request_retention_days: int = Field(
         7,
         ge=1,
-        description="How long a request_id and the tombstone of a deleted job are remembered.",
+        description="How long a request_id, the tombstone of a deleted job and an operation that has "
+        "ended are remembered.",
     )
     runner_idle_s: Seconds = Field(
         60.0,

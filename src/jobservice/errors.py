@@ -4,12 +4,22 @@
       InvalidRequest            INVALID_ARGUMENT      2    the caller must change the request
       PageTokenInvalid          INVALID_ARGUMENT      2    a token of another query, or none of ours
       NotFound                  NOT_FOUND             66   no such job (or not this tenant's)
+        ScheduleNotFound        NOT_FOUND             66   no such schedule, likewise
+        OperationNotFound       NOT_FOUND             66   no such operation
+        QueueNotFound           NOT_FOUND             66   nobody made such a queue
+        LimitNotFound           NOT_FOUND             66   nobody set such a limit
       AlreadyExists             ALREADY_EXISTS        73   the request_id was used with another body
+        QueueExists             ALREADY_EXISTS        73   there is a queue of this name
+        ScheduleExists          ALREADY_EXISTS        73   another schedule has this name
       EtagMismatch              ABORTED               75   the job was edited since it was read
       InvalidTransition         FAILED_PRECONDITION   65   the state of the job does not allow it
+      QueueInUse                FAILED_PRECONDITION   65   a job waits or runs in the queue
       ResumeTokenExpired        OUT_OF_RANGE          65   the watch token is older than the history
       StoreFull                 RESOURCE_EXHAUSTED    74   the disk of the database is full
       LimitExceeded             RESOURCE_EXHAUSTED    75   a limit of the service is reached; wait
+      QueueFull                 RESOURCE_EXHAUSTED    75   the queue has as many jobs as it takes; wait
+      KeyTaken                  RESOURCE_EXHAUSTED    75   a key is taken, and the job does not wait
+      QueueDrained              FAILED_PRECONDITION   65   the queue takes no new jobs
       Unavailable               UNAVAILABLE           69   the service cannot answer now; try again
         StoreUnavailable        UNAVAILABLE           69   the database cannot be written or read
         ExecutorUnavailable     UNAVAILABLE           69   the runner cannot be reached or started
@@ -87,10 +97,46 @@ class NotFound(JobServiceError):
     code, reason, exit_code = "NOT_FOUND", "JOB_NOT_FOUND", 66
 
 
+class ScheduleNotFound(NotFound):
+    """There is no such schedule."""
+
+    reason = "SCHEDULE_NOT_FOUND"
+
+
+class OperationNotFound(NotFound):
+    """There is no such operation."""
+
+    reason = "OPERATION_NOT_FOUND"
+
+
+class QueueNotFound(NotFound):
+    """Nobody made such a queue."""
+
+    reason = "QUEUE_NOT_FOUND"
+
+
+class LimitNotFound(NotFound):
+    """Nobody set such a limit."""
+
+    reason = "LIMIT_NOT_FOUND"
+
+
 class AlreadyExists(JobServiceError):
     """The request_id was used before, with another body or for a job that was deleted since."""
 
     code, reason, exit_code = "ALREADY_EXISTS", "REQUEST_ID_REUSED", 73
+
+
+class ScheduleExists(AlreadyExists):
+    """There is another schedule of this name."""
+
+    reason = "SCHEDULE_EXISTS"
+
+
+class QueueExists(AlreadyExists):
+    """There is a queue of this name already; change it instead."""
+
+    reason = "QUEUE_EXISTS"
 
 
 class EtagMismatch(JobServiceError):
@@ -113,6 +159,12 @@ class InvalidTransition(JobServiceError):
         )
 
 
+class QueueInUse(JobServiceError):
+    """A job waits or runs in the queue; cancel its jobs, or move them to another."""
+
+    code, reason, exit_code = "FAILED_PRECONDITION", "QUEUE_IN_USE", 65
+
+
 class ResumeTokenExpired(JobServiceError):
     """The resume token is older than the recorded changes; watch again without a token."""
 
@@ -129,6 +181,24 @@ class LimitExceeded(JobServiceError):
     """A limit of the service is reached; try again later."""
 
     code, reason, exit_code = "RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", 75
+
+
+class QueueFull(JobServiceError):
+    """The queue is full; try again later."""
+
+    code, reason, exit_code = "RESOURCE_EXHAUSTED", "QUEUE_FULL", 75
+
+
+class KeyTaken(JobServiceError):
+    """A concurrency key of the job is taken; try again later."""
+
+    code, reason, exit_code = "RESOURCE_EXHAUSTED", "KEY_TAKEN", 75
+
+
+class QueueDrained(JobServiceError):
+    """The queue takes no new jobs."""
+
+    code, reason, exit_code = "FAILED_PRECONDITION", "QUEUE_DRAINED", 65
 
 
 class Unavailable(JobServiceError):

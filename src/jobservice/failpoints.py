@@ -19,6 +19,8 @@ NAMES = frozenset(
         "worker.claimed_unsent",
         "worker.end_received_unrecorded",
         "worker.recorded_unacknowledged",
+        "bulk.batch_read",
+        "bulk.batch_done",
     }
 )
 """Every place of the server; a test kills it at each of them."""

@@ -8,12 +8,14 @@ import pytest
 
 import jobservice.errors
 from jobservice.config import Settings
+from jobservice.model.filter import FIELDS
 from jobservice.model.lifecycle import TRANSITIONS, State
 from tests.arch import tree
 
 README = tree.ROOT / "README.md"
 ARCHITECTURE = tree.ROOT / "ARCHITECTURE.md"
-SERVICE = tree.ROOT / "proto" / "jobservice" / "v1" / "job_service.proto"
+PROTO = tree.ROOT / "proto" / "jobservice" / "v1"
+SERVICES = sorted(PROTO.glob("*_service.proto"))
 
 
 def without_code(text: str) -> str:
@@ -47,11 +49,11 @@ def test_links_lead_somewhere(document: Path) -> None:
 # --- README -----------------------------------------------------------------------------------
 
 
-def rpcs_of_the_service() -> list[tuple[str, str]]:
+def rpcs_of(service: Path) -> list[tuple[str, str]]:
     """Each RPC with the first sentence of its comment, in order."""
     found = []
     comment: list[str] = []
-    for line in SERVICE.read_text().splitlines():
+    for line in service.read_text().splitlines():
         text = line.strip()
         if text.startswith("//"):
             comment.append(text.removeprefix("//").strip())
@@ -64,9 +66,9 @@ def rpcs_of_the_service() -> list[tuple[str, str]]:
     return found
 
 
-def test_the_table_of_rpcs_is_that_of_the_service() -> None:
+def test_the_tables_of_rpcs_are_those_of_the_services() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|$", README.read_text(), flags=re.MULTILINE)
-    assert rows == rpcs_of_the_service()
+    assert rows == [rpc for service in SERVICES for rpc in rpcs_of(service)]
 
 
 # --- ARCHITECTURE -----------------------------------------------------------------------------
@@ -113,6 +115,12 @@ def test_every_setting_is_documented_as_it_is() -> None:
         default = "required" if field.is_required() else f"`{field.default}`"
         expected[name] = (default.replace("`None`", "none"), field.description)
     assert documented == expected
+
+
+def test_every_field_of_a_filter_is_documented_in_order() -> None:
+    text = (tree.ROOT / "docs" / "reference" / "filters.md").read_text()
+    table = text[text.index("| field |") : text.index("A value with spaces")]
+    assert re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE) == list(FIELDS)
 
 
 def error_classes() -> list[type[jobservice.errors.JobServiceError]]:

@@ -9,7 +9,8 @@ import click
 import pytest
 
 from jobservice.cli.main import COMMANDS, cli
-from jobservice.cli.options import LENGTH, PAIR, PRIORITY
+from jobservice.cli.options import KEY, LENGTH, PAIR, PRIORITY
+from jobservice.model.limit import ConcurrencyKey
 from tests.cli.conftest import Shell
 
 HEAVY = {"grpc", "google", "rich", "pydantic", "apsw", "uvloop", "asyncio"}
@@ -92,6 +93,11 @@ def test_a_word_that_is_nearly_right_is_recognised(alone: Shell, words: str, mea
         (["submit", "--env", "NOVALUE", "--", "x"], "is not NAME=VALUE"),
         (["submit", "--timeout", "soon", "--", "x"], "write 90s, 5m or 1h30m"),
         (["submit", "--priority", "urgent", "--", "x"], "neither high, medium, low nor a number"),
+        (["submit", "--key", "", "--", "x"], "is not NAME, NAME:LIMIT or NAME:LIMIT:WEIGHT"),
+        (["submit", "--on-conflict", "reject", "--", "x"], "--on-conflict is about a key"),
+        (["queue", "update", "q"], "Nothing to change"),
+        (["limit", "set", "key", "k", "--rate", "often"], "is not N/TIME; write 10/1m"),
+        (["limit", "set", "job"], "Invalid value for 'KIND'"),
         (["list", "--state", "sleeping"], "Invalid value for '--state'"),
         (["list", "--active", "--state", "failed"], "exclude each other"),
         (["logs", "--attempt", "x", "j1"], "Invalid value for '--attempt'"),
@@ -127,6 +133,15 @@ def test_pairs_and_priorities() -> None:
     assert PAIR.convert("A=", None, None) == ("A", "")
     assert PRIORITY.convert("high", None, None) == "high"
     assert PRIORITY.convert("-5", None, None) == -5
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("db", ("db", 0, 1)), ("gpu:4", ("gpu", 4, 1)), ("gpu:4:2", ("gpu", 4, 2)),
+     ("gpu::2", ("gpu", 0, 2)), ("a:b", ("a:b", 0, 1)), ("host:80::", ("host:80", 0, 1))],
+)  # fmt: skip
+def test_concurrency_keys(text: str, key: tuple[str, int, int]) -> None:
+    assert KEY.convert(text, None, None) == ConcurrencyKey(*key)
 
 
 def test_a_service_that_is_not_there_is_said_at_once(alone: Shell, tmp_path: Path) -> None:

@@ -6,10 +6,13 @@ import subprocess
 
 import pytest
 
+from jobservice.store.migrations import migrations
+from jobservice.store.postgres.migrate import MIGRATIONS
 from jobservice.testing.server import COMMAND
 from tests.postgres import Postgres
 
 SETUP = 78
+KNOWN = len(migrations(MIGRATIONS))
 
 
 def call(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -26,9 +29,9 @@ def call(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_schema_of_a_database(postgres: Postgres) -> None:
     url = asyncio.run(postgres.new_database())
-    assert call("db", "current", "--database", url).stdout == "1\n"
+    assert call("db", "current", "--database", url).stdout == f"{KNOWN}\n"
     assert call("db", "upgrade", "--json", "--database", url).stdout == '{"applied": []}\n'
-    assert call("db", "current", JOBSERVICE_DATABASE=url).stdout == "1\n"
+    assert call("db", "current", JOBSERVICE_DATABASE=url).stdout == f"{KNOWN}\n"
     asyncio.run(postgres.drop(url))
 
 

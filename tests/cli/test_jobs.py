@@ -3,6 +3,7 @@
 import base64
 import os
 import pty
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -43,6 +44,40 @@ def test_everything_that_is_said_of_a_job_arrives(shell: Shell, tmp_path: Path) 
     assert (job["timeout"], job["stop_grace"]) == ("300s", "3s")
     assert job["retry_policy"]["max_attempts"] == 3
     assert job["output_limit_bytes"] == "5000"
+
+
+def test_keys_and_shares_arrive(shell: Shell) -> None:
+    [job] = shell.ok(
+        "submit", "--json", "--key", "db", "--key", "gpu:4:2", "--on-conflict", "cancel-queued",
+        "--fairness-key", "team a", "--fairness-weight", "2.5", "--", "true",
+    ).objects  # fmt: skip
+    policy = "ON_CONFLICT_CANCEL_QUEUED"
+    assert job["concurrency_keys"] == [
+        {"key": "db", "limit": 0, "weight": 1, "on_conflict": policy},
+        {"key": "gpu", "limit": 4, "weight": 2, "on_conflict": policy},
+    ]
+    assert (job["fairness_key"], job["fairness_weight"]) == ("team a", 2.5)
+    shown = shell.ok("get", job["job_id"]).out
+    assert re.search(r"^keys: +db, gpu \(limit 4, weight 2\)$", shown, re.MULTILINE)
+
+
+def test_an_instant_without_a_zone_is_local_and_that_is_said(shell: Shell) -> None:
+    given = ("submit", "--json", "--at", "2034-05-01T03:00", "--", "true")
+    ran = shell(*given, TZ="Asia/Kolkata")
+    assert ran.objects[0]["start_after"] == "2034-04-30T21:30:00Z"
+    assert ran.err == (
+        "2034-05-01T03:00 is taken as 2034-05-01T03:00:00+05:30, the local time here.\n"
+    )
+    job = ran.objects[0]["job_id"]
+    ran = shell.ok("update", "--json", job, "--at", "2034-05-01T03:00-02:00")
+    assert (ran.objects[0]["start_after"], ran.err) == ("2034-05-01T05:00:00Z", "")
+    shell.ok("delete", job)
+
+
+def test_what_is_no_instant(alone: Shell) -> None:
+    ran = alone("submit", "--at", "tomorrow", "--", "true")
+    assert (ran.code, ran.raw) == (2, b"")
+    assert "'tomorrow' is no instant; write 2026-11-25T09:30Z" in ran.err
 
 
 def test_input_from_a_file_and_from_our_own(shell: Shell, tmp_path: Path) -> None:
@@ -243,6 +278,11 @@ def test_lists_are_tables_or_lines_of_json(shell: Shell) -> None:
     assert {each["job_id"] for each in objects} == set(ids)
     assert len(shell.ok("list", "--name", "listed", "--limit", "2").lines) == 3
     assert shell.ok("history", "--name", "listed", "--since", "1h").lines
+    filtered = shell.ok("history", "--filter", "name = liste* AND exit_code = 0").lines
+    assert len(filtered) > 1
+    ran = shell("list", "--filter", "state = nothing")
+    assert ran.code == 2
+    assert "filter: at character 9: `nothing`, where one of BLOCKED" in ran.err
     assert shell.ok("list", "--active", "--name", "listed").err == "No jobs.\n"
 
 
@@ -383,3 +423,57 @@ def test_a_job_is_held_and_released(shell: Shell) -> None:
     shell.ok("release", job_id)
     assert shell.ok("wait", job_id).lines == [f"{job_id} SUCCEEDED"]
     assert "retry it" in shell("release", job_id).err
+
+
+# --- queues and limits ----------------------------------------------------------------------------
+
+
+def test_a_queue_is_made_paused_looked_at_and_deleted(shell: Shell) -> None:
+    [made] = shell.ok(
+        "queue", "create", "cli", "--json", "--max-running", "2", "--max-depth", "9", "--max-age", "1h",
+        "--on-full", "replace-oldest", "--description", "for a test",
+    ).objects  # fmt: skip
+    assert (made["max_running"], made["max_depth"], made["max_age"]) == (2, 9, "3600s")
+    assert (made["on_full"], made["description"]) == ("ON_FULL_REPLACE_OLDEST", "for a test")
+    assert shell.ok("queue", "update", "cli", "--max-age", "0").out == "cli\n"
+    assert "max_age" not in shell.ok("queue", "get", "cli", "--json").objects[0]
+    assert "cli HOLD since 2" in shell.ok("queue", "pause", "cli", "--reason", "why").out
+    waits = shell.submit("--queue", "cli", "--", "true")
+    assert "waits because queue cli is paused: why" in shell.ok("status", waits).out
+    assert "queued:      1" in shell.ok("queue", "stats", "cli").out
+    assert "for a test" in shell.ok("queue", "get", "cli").out
+    ran = shell("queue", "delete", "cli")
+    assert (ran.code, "QUEUE_IN_USE" in ran.err) == (65, True)
+    shell.ok("queue", "resume", "cli")
+    shell.ok("wait", waits)
+    assert {"cli", "default"} <= {line.split()[0] for line in shell.ok("queue", "list").lines}
+    assert shell.ok("queue", "list", "--json").objects[0]["name"] == "cli"
+    shell.ok("queue", "delete", "cli")
+    assert shell("queue", "get", "cli").code == 66
+
+
+def test_a_limit_is_set_listed_and_deleted(shell: Shell) -> None:
+    [limit] = shell.ok(
+        "limit",
+        "set",
+        "key",
+        "cli",
+        "--json",
+        "--max-running",
+        "5",
+        "--rate",
+        "10/1m",
+        "--burst",
+        "2",
+    ).objects
+    assert limit["rate"] == {"starts": 10, "period": "60s", "burst": 2}
+    assert "rate:        10 in 1m00s, 2 at once" in shell.ok("limit", "get", "key", "cli").out
+    shown = [line.split()[:3] for line in shell.ok("limit", "list").lines]
+    assert shown[0] == ["KIND", "NAME", "RUNNING"]
+    assert ["KEY", "cli", "0"] in shown
+    assert {"LIMIT_KIND_SLOTS", "LIMIT_KIND_KEY"} <= {
+        each["kind"] for each in shell.ok("limit", "list", "--json").objects
+    }
+    assert "The limit on key cli is gone." in shell.ok("limit", "delete", "key", "cli").err
+    assert shell("limit", "delete", "key", "cli").code == 66
+    shell.ok("limit", "delete", "key", "cli", "--missing-ok")

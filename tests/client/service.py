@@ -145,7 +145,7 @@ class Service:
             poll_s=settings.poll_s,
             retention=RETENTION,
         )
-        listener = Listener(settings, parts, feed, self.outputs)
+        listener = Listener(settings, parts, feed, self.outputs, worker_id="w")
         await listener.start()
         loops = [feed.run(), worker.run(), sweeps.run(worker.adopted)]
         running = [asyncio.ensure_future(each) for each in loops]

@@ -6,7 +6,10 @@ import re
 import pytest
 
 from jobservice import Client
-from jobservice.client.values import JobEdits, JobFilters, JobOptions
+from jobservice.client.limits import Limits
+from jobservice.client.queues import Queues
+from jobservice.client.schedules import Schedules
+from jobservice.client.values import JobEdits, JobFilters, JobOptions, QueueOptions, ScheduleOptions
 from jobservice.errors import JobServiceError
 from jobservice.wire.status import error_classes
 from tests.arch import tree
@@ -25,8 +28,25 @@ def rows(heading: str) -> dict[str, str]:
 
 
 def test_every_method_is_documented() -> None:
-    methods = [name for name, _ in inspect.getmembers(Client, callable) if name[0] != "_"]
-    assert sorted(rows("## Methods")) == sorted(f"`{name}`" for name in methods)
+    assert sorted(rows("## Methods")) == methods_of(Client)
+    assert sorted(rows("## Schedules")) == methods_of(Schedules)
+    assert sorted(rows("## Queues")) == methods_of(Queues)
+    assert sorted(rows("## Limits")) == methods_of(Limits)
+
+
+def methods_of(kind: type) -> list[str]:
+    names = [name for name, _ in inspect.getmembers(kind, callable) if name[0] != "_"]
+    return sorted(f"`{name}`" for name in names)
+
+
+def test_every_option_of_a_schedule_is_documented() -> None:
+    expected = [f"`{name}`" for name in ScheduleOptions.__annotations__]
+    assert list(rows("| option of a schedule")) == expected
+
+
+def test_every_rule_of_a_queue_is_documented() -> None:
+    expected = [f"`{name}`" for name in QueueOptions.__annotations__]
+    assert list(rows("| rule of a queue")) == expected
 
 
 def test_every_argument_of_the_client_is_documented() -> None:

@@ -34,6 +34,17 @@ async def test_a_lease_is_over_at_its_instant(store: Store) -> None:
     assert await store.expire_leases(settle, now=at(99), limit=10) == []
 
 
+async def test_the_next_end_of_a_lease_is_known(store: Store) -> None:
+    assert await store.next_lease_end_at() is None
+    first, second = await run(store, 2)
+    assert await store.next_lease_end_at() == at(30)
+    await store.extend_leases([first], lease_until=at(60))
+    await finish(store, end(second))
+    assert await store.next_lease_end_at() == at(60)
+    await finish(store, end(first))
+    assert await store.next_lease_end_at() is None
+
+
 async def test_an_extended_lease_lives_on(store: Store) -> None:
     kept, lost = await run(store, 2)
     before = await changes(store)

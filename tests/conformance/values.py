@@ -5,6 +5,7 @@ import itertools
 from typing import Any
 
 from jobservice.clock import EPOCH, to_us
+from jobservice.engine import submit
 from jobservice.model.attempt import Cause, Fence, Outcome
 from jobservice.model.event import Change
 from jobservice.model.ids import job_id
@@ -44,7 +45,7 @@ def at(count: float) -> dt.datetime:
 def new_job(tenant: str = TENANT, created_at: dt.datetime = NOW, **spec: Any) -> NewJob:
     spec.setdefault("command", Command(("/bin/true",)))
     identity = job_id(to_us(created_at) // 1000, next(_numbers))
-    return NewJob(tenant, identity, JobSpec(**spec), created_at)
+    return submit.new_job(tenant, identity, JobSpec(**spec), created_at)
 
 
 def key_of(job: NewJob | Job | Fence) -> JobKey:
@@ -71,9 +72,10 @@ async def claim(
     now: dt.datetime = NOW,
     lease: dt.timedelta = LEASE,
 ) -> list[Claim]:
-    return await store.claim_jobs(
+    claimed = await store.claim_jobs(
         worker_id=worker_id, limit=limit, lease_until=now + lease, now=now
     )
+    return claimed.claims
 
 
 async def run(store: Store, count: int = 1, **spec: Any) -> list[Fence]:
@@ -116,6 +118,8 @@ def settle(live: LiveJob, end: AttemptEnd) -> Settlement:
     if outcome.exit_code == 0:
         return _settlement(live, AttemptState.SUCCEEDED, Trigger.SUCCEED)
     if live.state is State.STOPPING:
+        if live.reason is Reason.TOTAL_TIMEOUT:
+            return _settlement(live, AttemptState.FAILED, Trigger.FAIL, live.reason, failures=1)
         return _settlement(live, AttemptState.CANCELLED, Trigger.CANCEL, Reason.USER)
     if outcome.cause is Cause.LOST:
         last = live.lost_count + 1 >= live.retry.max_lost

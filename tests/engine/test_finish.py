@@ -87,3 +87,40 @@ def test_losses_are_counted_apart_from_failures_and_end_at_their_own_limit() -> 
     assert summary(fifth) == (State.FAILED, AttemptState.LOST, Reason.LOST)
     stopping = settle(Cause.LOST, state=State.STOPPING, losses=4)
     assert summary(stopping) == (State.CANCELLED, AttemptState.LOST, Reason.USER)
+
+
+@pytest.mark.parametrize(
+    ("cause", "attempt_state"),
+    [
+        (Cause.STOP, AttemptState.FAILED),
+        (Cause.RUN_TIMEOUT, AttemptState.FAILED),
+        (Cause.LAUNCH_FAILED, AttemptState.FAILED),
+        (Cause.LOST, AttemptState.LOST),
+    ],
+)
+def test_a_job_that_is_stopped_because_its_time_is_over_fails_for_that(
+    cause: Cause, attempt_state: AttemptState
+) -> None:
+    retry = RetryPolicy(max_attempts=9, max_lost=9)
+    over = Reason.TOTAL_TIMEOUT
+    live = LiveJob(
+        FENCE.tenant, FENCE.job_id, State.STOPPING, retry, 0, 0, False,
+        reason=over, message="took too long",
+    )  # fmt: skip
+    end = AttemptEnd(FENCE, Outcome(cause, NOW, message="why"))
+    settled = settler(NOW, random.Random(1))(live, end)
+    assert summary(settled) == (State.FAILED, attempt_state, over)
+    assert settled.message == "took too long"
+    lost = attempt_state is AttemptState.LOST
+    assert (settled.failures, settled.losses) == (int(not lost), int(lost))
+
+
+def test_a_job_that_was_stopped_for_a_newer_one_says_so() -> None:
+    live = LiveJob(
+        FENCE.tenant, FENCE.job_id, State.STOPPING, RetryPolicy(), 0, 0, False,
+        reason=Reason.SUPERSEDED, message="its key is wanted",
+    )  # fmt: skip
+    end = AttemptEnd(FENCE, Outcome(Cause.STOP, NOW))
+    settled = settler(NOW, random.Random(1))(live, end)
+    assert summary(settled) == (State.CANCELLED, AttemptState.CANCELLED, Reason.SUPERSEDED)
+    assert settled.message == "its key is wanted"

@@ -238,6 +238,7 @@ def test_a_page_token_belongs_to_its_query(idle_stub: JobServiceStub) -> None:
     calls: list[tuple[Any, Message]] = [
         (idle_stub.ListJobs, pb.ListJobsRequest(name="n", page_token=token)),
         (idle_stub.ListJobs, pb.ListJobsRequest(name="n*", queue="default", page_token=token)),
+        (idle_stub.ListJobs, pb.ListJobsRequest(name="n*", filter="name = n*", page_token=token)),
         (idle_stub.ListActiveJobs, pb.ListActiveJobsRequest(name="n*", page_token=token)),
         (idle_stub.GetJobHistory, pb.GetJobHistoryRequest(name="n*", page_token=token)),
         *[
@@ -278,6 +279,33 @@ LISTS: dict[str, tuple[str, Message, list[str]]] = {
         ["attempt", "stream"],
     ),
 }
+
+
+FILTERS: dict[str, list[str]] = {
+    "stat = X": ["at character 1: `stat` is no field; the fields are job_id, name"],
+    "state = failed AND exit_code = x": [
+        "at character 9: `failed`, where one of BLOCKED, SCHEDULED",
+        "at character 32: `x`, where a whole number",
+    ],
+    "state = FAILED OR": ["at character 18: the end, where a field, NOT or `(` may stand"],
+    "queue = a AND queue = b OR queue = c": ["at character 25: `OR` beside `AND`: put parentheses"],
+    "labels.team": ["at character 12: the end behind `labels.team`, where one of = != < <= > >= :"],
+    'name = "a': ['at character 8: a text without its closing "'],
+    "name = a'; DROP TABLE jobs": ["at character 9: `'`, where AND, OR or the end may stand"],
+    "end_time > 2026-11-25": ["at character 12: `2026-11-25`, where an instant from 1970 on with"],
+    "(" * 1_000: ["at character 18: parentheses and NOT nested deeper than 16"],
+    "x" * 2_001: ["must be at most 2,000 characters; got "],
+}
+
+
+@pytest.mark.parametrize("rpc", ["ListJobs", "ListActiveJobs", "GetJobHistory"])
+@pytest.mark.parametrize("text", FILTERS)
+def test_bad_filters_are_refused(idle_stub: JobServiceStub, text: str, rpc: str) -> None:
+    request = pb.message_class(pb.SERVICE.methods_by_name[rpc].input_type)(filter=text)
+    found = invalid(idle_stub, rpc, request)
+    assert found.fields == ["filter"] * len(FILTERS[text])
+    said = [each.description for each in found.details["BadRequest"].field_violations]
+    assert all(map(str.startswith, said, FILTERS[text])), said
 
 
 @pytest.mark.parametrize("case", LISTS)

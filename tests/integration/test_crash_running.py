@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -110,18 +111,22 @@ def test_a_killed_runner_leaves_no_orphan_and_its_jobs_run_again(
     assert len(witness.read_text().splitlines()) == 6
 
 
-def create_until_it_is_known(client: Client, argv: list[str], restart: Callable[[], None]) -> Job:
-    """One job by one request_id, however often the server dies under the call."""
-    try:
+def create_until_it_is_known(address: str, argv: list[str], restart: Callable[[], None]) -> Job:
+    """One job by one request_id, though the server dies under the call.
+
+    The second call has a client of its own: a channel that found nobody waits before it looks again.
+    """
+    with Client(address, patience=0.0, first_patience=0.0) as client, suppress(Unavailable):
         return client.create(argv, request_id="once")
-    except Unavailable:
-        restart()
+    restart()
+    with Client(address) as client:
         return client.create(argv, request_id="once")
 
 
 POINTS = sorted(
     f"{name}@{times}" if name.startswith("store.") else name
     for name in NAMES
+    if not name.startswith("bulk.")  # no job passes there; see test_bulk.py
     for times in (range(4, 10) if name.startswith("store.") else [1])
 )
 """Commits also happen while the service starts, so those that make the job are about the sixth."""
@@ -141,10 +146,10 @@ def test_a_job_runs_once_though_the_server_dies_at_a_named_point(
         calm.append(serve("--slots", "2").start())
 
     argv = ["sh", "-c", f'echo "$JOBSERVICE_ATTEMPT_KEY" >> {witness}; exit 5']
-    with Client(doomed.unix_address, patience=0.0, first_patience=0.0) as client:
-        job = create_until_it_is_known(client, argv, restart)
-        if not calm:
-            restart()
+    job = create_until_it_is_known(doomed.unix_address, argv, restart)
+    if not calm:
+        restart()
+    with Client(doomed.unix_address) as client:
         found = wait_until(
             lambda: [each for each in client.list() if each.state in FINAL], what="a final job"
         )

@@ -19,6 +19,8 @@ from tests.integration.crash import Crowd, Witness, check_file, job_ids
 CLIENTS = 8
 ROUNDS = 20
 BATCH = 3
+PROMISES = 10
+"""Requests that are acknowledged in each round before the server may be killed."""
 LONGEST_ROUND_S = 0.15
 
 
@@ -75,7 +77,7 @@ def test_a_server_killed_at_random_loses_and_doubles_nothing(
     with Crowd(submitters.step, CLIENTS) as crowd:
         for number in range(ROUNDS):
             before = len(submitters.promised)
-            wait_until(lambda n=before: len(submitters.promised) > n)  # type: ignore[misc]
+            wait_until(lambda n=before + PROMISES: len(submitters.promised) > n)  # type: ignore[misc]
             moment = time.monotonic() + chance.uniform(0, LONGEST_ROUND_S)
             wait_until(lambda at=moment: time.monotonic() >= at)  # type: ignore[misc]
             server.kill()
@@ -106,7 +108,7 @@ def check_promises(server: Server, promised: dict[str, list[str]]) -> None:
     for job_id, request_id in found(server).items():
         made[request_id].add(job_id)
     assert made == {request_id: set(job_ids) for request_id, job_ids in promised.items()}
-    assert len(promised) > 10 * ROUNDS, "too few to say anything"
+    assert len(promised) > PROMISES * ROUNDS, "too few to say anything"
 
 
 def check_runs(server: Server, witness: Witness) -> None:

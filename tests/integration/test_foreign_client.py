@@ -14,7 +14,7 @@ import pytest
 from google.rpc import error_details_pb2 as details_pb2  # type: ignore[import-untyped]
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from jobservice.server.main import CALLS_END_S
+from jobservice.server.service import CALLS_END_S
 from jobservice.testing.server import Server
 from jobservice.wire import messages as pb
 from tests.integration.bare import UNKNOWN_ID
@@ -22,6 +22,7 @@ from tests.integration.conftest import Serve
 
 BUF = Path(sys.executable).with_name("buf")
 SERVICE = "jobservice.v1.JobService"
+SERVICES = [service.full_name for service in pb.SERVICES]
 
 
 class Buf:
@@ -78,7 +79,8 @@ def test_reflection_tells_of_every_method(idle: Server, transport: str, reflecti
     done = Buf(idle, transport, reflection)("")
     assert done.returncode == 0, done.stderr
     listed = set(done.stdout.split())
-    assert {f"{SERVICE}/{method.name}" for method in pb.SERVICE.methods} <= listed
+    for service in pb.SERVICES:
+        assert {f"{service.full_name}/{method.name}" for method in service.methods} <= listed
     assert "grpc.health.v1.Health/Check" in listed
 
 
@@ -116,12 +118,46 @@ def test_every_method_can_be_called(buf: Buf) -> None:
     active = [each["jobId"] for each in call("ListActiveJobs")["jobs"]]
     assert active == [each["jobId"] for each in two]
     waiting = call("BatchCreateJobs", requests=requests * 6)["jobs"][-1]["jobId"]
+    assert call("MoveJob", job_id=waiting, bottom=True)["job"]["state"] == "JOB_STATE_QUEUED"
     assert call("HoldJob", job_id=waiting)["job"]["state"] == "JOB_STATE_HELD"
     assert call("ReleaseJob", job_id=waiting)["job"]["state"] == "JOB_STATE_QUEUED"
     cancelled = call("CancelJob", job_id=active[0], wait=True)["job"]
     assert cancelled["state"] == "JOB_STATE_CANCELLED"
     assert call("DeleteJob", job_id=active[1]) == {}
     assert called == {method.name for method in pb.SERVICE.methods}
+
+
+def test_every_method_of_queues_and_limits_can_be_called(buf: Buf) -> None:
+    called: set[str] = set()
+
+    def call(service: str, rpc: str, **request: Any) -> Any:
+        called.add(rpc)
+        done = buf(f"jobservice.v1.{service}/{rpc}", **request)
+        assert done.returncode == 0, done.stderr
+        [found] = objects(done.stdout)
+        return found
+
+    rules = {"name": "foreign", "maxRunning": 2}
+    assert call("QueueService", "CreateQueue", queue=rules)["queue"]["maxRunning"] == 2
+    change = {"queue": {"name": "foreign", "maxAge": "60s"}, "updateMask": "maxAge"}
+    assert call("QueueService", "UpdateQueue", **change)["queue"]["maxAge"] == "60s"
+    paused = call("QueueService", "PauseQueue", name="foreign", reason="why")["queue"]
+    assert paused["pause"]["mode"] == "PAUSE_MODE_HOLD"
+    assert "pause" not in call("QueueService", "ResumeQueue", name="foreign")["queue"]
+    assert call("QueueService", "GetQueue", name="foreign")["queue"]["name"] == "foreign"
+    listed = call("QueueService", "ListQueues")["queues"]
+    assert [each["name"] for each in listed] == ["default", "foreign"]
+    assert call("QueueService", "GetQueueStats", name="foreign")["stats"]["name"] == "foreign"
+    assert call("QueueService", "DeleteQueue", name="foreign") == {}
+    key = {"kind": "LIMIT_KIND_KEY", "name": "api"}
+    rate = {"starts": 5, "period": "60s"}
+    limit = call("LimitService", "SetLimit", limit={**key, "rate": rate})["limit"]
+    assert limit["rate"] == {**rate, "burst": 1}
+    assert call("LimitService", "GetLimit", **key)["limit"]["name"] == "api"
+    assert len(call("LimitService", "ListLimits")["limits"]) == 4
+    assert call("LimitService", "DeleteLimit", **key) == {}
+    services = pb.QUEUE_SERVICE, pb.LIMIT_SERVICE
+    assert called == {method.name for service in services for method in service.methods}
 
 
 def test_an_error_comes_with_its_details(buf: Buf) -> None:
@@ -143,11 +179,11 @@ def test_an_error_comes_with_its_details(buf: Buf) -> None:
 
 
 def test_health_is_served_for_the_server_and_the_service(buf: Buf, address: str) -> None:
-    for name in ("", SERVICE):
+    for name in ("", *SERVICES):
         done = buf("grpc.health.v1.Health/Check", service=name)
         assert json.loads(done.stdout) == {"status": "SERVING"}
     listed = json.loads(buf("grpc.health.v1.Health/List").stdout)["statuses"]
-    assert listed == {"": {"status": "SERVING"}, SERVICE: {"status": "SERVING"}}
+    assert listed == {name: {"status": "SERVING"} for name in ("", *SERVICES)}
     with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
         health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="other"))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND

@@ -1,5 +1,6 @@
 """Logs: byte-exact, per attempt and stream, from any offset, live and ever after."""
 
+import contextlib
 import functools
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -127,8 +128,8 @@ def test_a_follower_leaves_when_the_job_is_deleted(local: Client) -> None:
     chunks = local.logs(job, follow=True)
     assert next(chunks).data == b"x\n"
     local.delete(job)
-    with pytest.raises(NotFound):
-        list(chunks)
+    with contextlib.suppress(NotFound):  # unless it has seen the end of the job before its deletion
+        assert list(chunks) == []
 
 
 # --- what is written ------------------------------------------------------------------------------

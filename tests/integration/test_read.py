@@ -75,7 +75,8 @@ def test_a_job_between_attempts_says_when_it_goes_on(local: Client) -> None:
     made = local.create(["sh", "-c", "exit 5"], retry_policy=LATER)
     status = wait_until(lambda: (s := local.status(made)).state is State.SCHEDULED and s)
     assert status
-    assert status.waiting_reason == "waits to be tried again after 1 failed attempts"
+    when = status.start_at.strftime("%Y-%m-%dT%H:%M:%SZ") if status.start_at else ""
+    assert status.waiting_reason == f"waits until {when} to be tried again after 1 failed attempt"
     assert status.start_at is not None
     assert status.start_at > status.created_at
     assert status.message == "exited with 5"
@@ -135,6 +136,9 @@ def test_active_jobs_by_every_filter(parked: Client) -> None:
         assert names(read(labels={"team": ""})) == []
         assert names(read(queue="fast", labels={"team": "b"}, name="t*")) == ["test-1"]
         assert names(read(queue="nowhere")) == []
+        assert names(read(filter="labels:os OR name = test*"))[::turn] == ["build-1", "test-1"]
+        assert names(read(filter="state = QUEUED AND labels.team != a")) == ["test-1"]
+        assert names(read(queue="fast", filter="state = QUEUED AND name = b*")) == ["build-1"]
     assert names(parked.active(name="build-*", queue="fast")) == ["build-1"]
     assert names(parked.list(name="build-*", queue="fast")) == ["build-3", "build-1"]
     assert names(parked.list(states=[State.CANCELLED])) == ["build-3"]
@@ -170,6 +174,9 @@ def test_history_by_every_filter(local: Client) -> None:
     assert names(local.history(name="go*")) == ["good"]
     assert names(local.history(labels={"n": "1"})) == ["good"]
     assert names(local.history(states=[State.SKIPPED])) == []
+    assert names(local.history(filter="exit_code = 1 AND reason = EXIT_CODE")) == ["bad"]
+    assert names(local.history(filter="state = SUCCEEDED AND start_time:*")) == ["good"]
+    assert names(local.history(filter="state = RUNNING")) == []
     assert names(local.active()) == [alive.spec.name]
     last, middle, first = (each.ended_at for each in by_end)
     assert last is not None

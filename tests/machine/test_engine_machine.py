@@ -40,6 +40,7 @@ from tests.machine.homes import Home, PostgresHome, SqliteHome
 
 LEASE_S = 30.25
 """Never a sum of the steps that time takes, so that it is over or not."""
+FOREVER = float("inf")
 TENANT = "default"
 T = TypeVar("T")
 
@@ -55,8 +56,31 @@ class Modelled:
     failures: int = 0
     losses: int = 0
     deleting: bool = False
+    queue_until: float = FOREVER
+    expires: float = FOREVER
+    over: bool = False
+    """It is STOPPING because its time is over."""
 
-    def end(self, cause: Cause, exit_code: int | None) -> None:
+    def count_from(self, now: float) -> None:
+        """Its total time begins."""
+        if self.spec.total_timeout is not None:
+            self.expires = now + self.spec.total_timeout.total_seconds()
+
+    def enqueue(self, now: float) -> None:
+        """It waits for a worker from now on."""
+        self.state = State.QUEUED
+        if self.spec.queue_timeout is not None:
+            self.queue_until = now + self.spec.queue_timeout.total_seconds()
+
+    def time_out(self, now: float) -> None:
+        """What becomes of it when somebody looks at its time."""
+        if self.state is State.QUEUED and self.queue_until < now:
+            self.state = State.FAILED
+        elif self.state < State.STOPPING and self.expires < now:
+            self.over = self.state is State.RUNNING
+            self.state = State.STOPPING if self.over else State.FAILED
+
+    def end(self, cause: Cause, exit_code: int | None, now: float) -> None:
         """The attempt is over."""
         stopping = self.state is State.STOPPING
         self.fence = None
@@ -64,16 +88,20 @@ class Modelled:
             self.state = State.SUCCEEDED
         elif cause is Cause.LOST:
             self.losses += 1
-            over = self.losses >= self.spec.retry.max_lost
-            self.state = State.FAILED if over else State.QUEUED
+            if self.losses < self.spec.retry.max_lost:
+                self.enqueue(now)
+            else:
+                self.state = State.FAILED
         elif cause is Cause.STOP:
-            self.state = State.QUEUED
+            self.failures += self.over
+            self.enqueue(now)
         else:
             self.failures += 1
             over = self.failures >= self.spec.retry.max_attempts
             self.state = State.FAILED if over else State.SCHEDULED
         if stopping and self.state is not State.SUCCEEDED:
-            self.state = State.CANCELLED
+            self.state = State.FAILED if self.over else State.CANCELLED
+        self.over = False
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -121,13 +149,37 @@ class EngineMachine(RuleBasedStateMachine):
         attempts=st.integers(1, 3),
         lost=st.integers(1, 2),
         priority=st.sampled_from([-50, 0, 50]),
+        delay_s=st.sampled_from([None, None, 10]),
+        queue_s=st.sampled_from([None, None, 15.25]),
+        total_s=st.sampled_from([None, None, 45.25, 1250.25]),
     )
-    def submit(self, count: int, attempts: int, lost: int, priority: int) -> Any:
+    def submit(
+        self,
+        count: int,
+        attempts: int,
+        lost: int,
+        priority: int,
+        delay_s: float | None,
+        queue_s: float | None,
+        total_s: float | None,
+    ) -> Any:
         retry = RetryPolicy(max_attempts=attempts, max_lost=lost)
-        spec = JobSpec(Command(("true",)), priority=priority, retry=retry)
+        spec = JobSpec(
+            Command(("true",)),
+            priority=priority,
+            retry=retry,
+            start_delay=length(delay_s),
+            queue_timeout=length(queue_s),
+            total_timeout=length(total_s),
+        )
         made = self.run(submit.submit(self.parts, TENANT, [spec] * count, None))
+        now = self.clock.monotonic_s()
         for job in made:
-            self.model[job.job_id] = Modelled(spec)
+            known = self.model[job.job_id] = Modelled(spec, State.SCHEDULED)
+            known.count_from(now + (delay_s or 0))
+            if delay_s is None:
+                known.enqueue(now)
+            assert job.state is known.state
         return multiple(*[job.job_id for job in made])
 
     @rule(job_id=jobs)
@@ -169,7 +221,9 @@ class EngineMachine(RuleBasedStateMachine):
             self.refused(action, InvalidTransition)
         else:
             self.run(action)
-            known.state, known.failures, known.losses = State.QUEUED, 0, 0
+            known.failures, known.losses = 0, 0
+            known.enqueue(self.clock.monotonic_s())
+            known.count_from(self.clock.monotonic_s())
 
     @rule(job_id=jobs)
     def hold(self, job_id: str) -> None:
@@ -196,6 +250,8 @@ class EngineMachine(RuleBasedStateMachine):
             if known.state is State.HELD:
                 assert released.state in {State.QUEUED, State.SCHEDULED}
                 known.state = released.state
+                if known.state is State.QUEUED:
+                    known.enqueue(self.clock.monotonic_s())
 
     @rule(job_id=jobs, priority=st.integers(-100, 100))
     def reprioritise(self, job_id: str, priority: int) -> None:
@@ -265,7 +321,7 @@ class EngineMachine(RuleBasedStateMachine):
         [accepted] = self.run(self.leases.finish([AttemptEnd(fence, outcome)]))
         assert accepted == self.is_current(fence)
         if accepted:
-            self.model[fence.job_id].end(cause, exit_code)
+            self.model[fence.job_id].end(cause, exit_code, self.clock.monotonic_s())
 
     @rule(fence=consumes(fences))
     def finish_twice(self, fence: Fence) -> None:
@@ -274,7 +330,7 @@ class EngineMachine(RuleBasedStateMachine):
         answers = self.run(self.leases.finish([end])), self.run(self.leases.finish([end]))
         assert answers[1] == [False]
         if answers[0] == [True]:
-            self.model[fence.job_id].end(Cause.EXIT, 0)
+            self.model[fence.job_id].end(Cause.EXIT, 0, self.clock.monotonic_s())
 
     @rule(fence=fences)
     def extend(self, fence: Fence) -> None:
@@ -298,7 +354,13 @@ class EngineMachine(RuleBasedStateMachine):
         for known in self.model.values():
             fence = known.fence
             if fence and known.state in LIVE and self.lease_until[fence] < self.clock.monotonic_s():
-                known.end(Cause.LOST, None)
+                known.end(Cause.LOST, None, self.clock.monotonic_s())
+
+    @rule()
+    def time_out(self) -> None:
+        self.run(self.sweeps.time_out())
+        for known in self.model.values():
+            known.time_out(self.clock.monotonic_s())
 
     @precondition(lambda self: any(j.state is State.SCHEDULED for j in self.model.values()))
     @rule()
@@ -307,7 +369,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.run(self.store.release_due(now=self.clock.now(), limit=100))
         for known in self.model.values():
             if known.state is State.SCHEDULED:
-                known.state = State.QUEUED
+                known.enqueue(self.clock.monotonic_s())
 
     # --- the store is what the model is
 
@@ -345,8 +407,12 @@ class EngineMachine(RuleBasedStateMachine):
         raise AssertionError(f"{error.__name__} was not raised")
 
 
+def length(seconds: float | None) -> dt.timedelta | None:
+    return None if seconds is None else dt.timedelta(seconds=seconds)
+
+
 LONGEST_S = 300
-"""A step over PostgreSQL is a dozen round trips, and the machine may be busy."""
+"""Thousands of steps, over PostgreSQL a dozen round trips each, and the machine may be busy."""
 
 
 class PostgresEngineMachine(EngineMachine):
@@ -355,7 +421,7 @@ class PostgresEngineMachine(EngineMachine):
     home: type[Home] = PostgresHome
 
 
-TestEngine = EngineMachine.TestCase
+TestEngine = pytest.mark.timeout(LONGEST_S)(EngineMachine.TestCase)
 TestEngine.settings = settings(
     max_examples=60,
     stateful_step_count=50,

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import datetime as dt
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -56,6 +57,27 @@ class Modelled:
     start_at: dt.datetime | None = None
     edits: int = 1
     unwanted: bool = False
+    queue_timeout: dt.timedelta | None = None
+    total_timeout: dt.timedelta | None = None
+    queue_until: dt.datetime | None = None
+    expires: dt.datetime | None = None
+    over: bool = False
+    """It is STOPPING because its time is over."""
+
+    def count_from(self, now: dt.datetime) -> None:
+        self.expires = None if self.total_timeout is None else now + self.total_timeout
+
+    def enqueue(self, now: dt.datetime) -> None:
+        self.state, self.start_at = State.QUEUED, None
+        self.queue_until = None if self.queue_timeout is None else now + self.queue_timeout
+
+    def waits_too_long(self, now: dt.datetime) -> bool:
+        over = self.queue_until is not None and self.queue_until <= now
+        return self.state is State.QUEUED and over
+
+    def takes_too_long(self, now: dt.datetime) -> bool:
+        over = self.expires is not None and self.expires <= now
+        return self.state < State.STOPPING and over
 
     @property
     def fence(self) -> Fence:
@@ -71,16 +93,18 @@ class Modelled:
         if exit_code == 0:
             self.state = State.SUCCEEDED
         elif stopping:
-            self.state = State.CANCELLED
+            self.state = State.FAILED if self.over else State.CANCELLED
         elif lost:
             self.losses += 1
-            self.state = State.FAILED if self.losses >= POLICY.max_lost else State.QUEUED
+            self.state = State.FAILED
+            if self.losses < POLICY.max_lost:
+                self.enqueue(now)
         else:
             self.failures += 1
             again = self.failures < POLICY.max_attempts
             self.state = State.SCHEDULED if again else State.FAILED
             self.start_at = now + seconds(1) if again else None
-        self.started, self.lease_until = False, None
+        self.started, self.lease_until, self.over = False, None, False
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -122,11 +146,26 @@ class StoreMachine(RuleBasedStateMachine):
         priority=st.sampled_from([-50, 0, 50]),
         request=st.sampled_from([None, "r1", "r2"]),
         body=st.binary(max_size=1),
+        timing=st.fixed_dictionaries(
+            {
+                "start_delay": st.sampled_from([None, None, seconds(20)]),
+                "queue_timeout": st.sampled_from([None, None, seconds(15)]),
+                "total_timeout": st.sampled_from([None, None, seconds(45)]),
+            }
+        ),
     )
     def insert(
-        self, count: int, priority: int, request: str | None, body: bytes
+        self,
+        count: int,
+        priority: int,
+        request: str | None,
+        body: bytes,
+        timing: dict[str, Any],
     ) -> MultipleResults[str]:
-        new = [new_job(created_at=self.now, priority=priority, retry=POLICY) for _ in range(count)]
+        new = [
+            new_job(created_at=self.now, priority=priority, retry=POLICY, **timing)
+            for _ in range(count)
+        ]
         ids = tuple(each.job_id for each in new)
         key = RequestKey(request, body) if request else None
         answer = self.runner.run(self.store.insert_jobs(new, request=key))
@@ -138,7 +177,12 @@ class StoreMachine(RuleBasedStateMachine):
         assert (answer.insertion, answer.job_ids) == (Insertion.CREATED, ids)
         if request:
             self.requests[request] = body, ids
-        self.model |= {each: Modelled(each, priority, self.now) for each in ids}
+        for each in new:
+            job = self.model[each.job_id] = Modelled(each.job_id, priority, self.now)
+            job.queue_timeout, job.total_timeout = timing["queue_timeout"], timing["total_timeout"]
+            job.count_from(each.start_at or self.now)
+            job.enqueue(self.now)
+            job.state, job.start_at = each.state, each.start_at
         return multiple(*ids)
 
     @rule(target=fences, limit=st.integers(0, 3), worker_id=st.sampled_from(["w1", "w2"]))
@@ -151,7 +195,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.claim_jobs(
                 worker_id=worker_id, limit=limit, lease_until=self.now + LEASE, now=self.now
             )
-        )
+        ).claims
         for job in queue[:limit]:
             job.state, job.lease_until = State.RUNNING, self.now + LEASE
             job.attempt, job.epoch = job.attempt + 1, job.epoch + 1
@@ -234,7 +278,26 @@ class StoreMachine(RuleBasedStateMachine):
         for start_at, job_id in due:
             if found[job_id] is State.QUEUED:
                 job = self.model[job_id]
-                job.state, job.queued_at, job.start_at = State.QUEUED, start_at, None
+                job.queued_at = start_at
+                job.enqueue(self.now)
+
+    @rule(limit=st.integers(0, 3))
+    def time_out(self, limit: int) -> None:
+        over = [
+            job
+            for job in self.model.values()
+            if job.waits_too_long(self.now) or job.takes_too_long(self.now)
+        ]
+        timed_out = self.runner.run(self.store.time_out_jobs(now=self.now, limit=limit))
+        assert timed_out.count == min(limit, len(over))
+        found = self.runner.run(states(self.store))
+        ended = [job for job in over if found[job.job_id] is not job.state]
+        assert len(ended) == timed_out.count
+        for job in ended:
+            job.over = job.state is State.RUNNING
+            job.state = State.STOPPING if job.over else State.FAILED
+            job.start_at = None
+        assert set(timed_out.stopping) == {job.fence for job in ended if job.over}
 
     @rule(job_id=jobs, delete=st.booleans(), edits=st.sampled_from([None, 1, 2]))
     def stop(self, job_id: str, delete: bool, edits: int | None) -> None:
@@ -279,7 +342,9 @@ class StoreMachine(RuleBasedStateMachine):
             assert answer is Refusal.WRONG_STATE
         else:
             assert isinstance(answer, Job)
-            job.state, job.queued_at, job.failures, job.losses = State.QUEUED, self.now, 0, 0
+            job.queued_at, job.failures, job.losses = self.now, 0, 0
+            job.enqueue(self.now)
+            job.count_from(self.now)
 
     @rule(job_id=jobs)
     def hold(self, job_id: str) -> None:
@@ -307,11 +372,8 @@ class StoreMachine(RuleBasedStateMachine):
         if job.state is State.HELD and job.start_at is not None and job.start_at > self.now:
             job.state = State.SCHEDULED
         elif job.state is State.HELD:
-            job.state, job.queued_at, job.start_at = (
-                State.QUEUED,
-                job.start_at or job.queued_at,
-                None,
-            )
+            job.queued_at = job.start_at or job.queued_at
+            job.enqueue(self.now)
 
     @rule(job_id=jobs)
     def delete(self, job_id: str) -> None:
@@ -346,7 +408,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 LONGEST_S = 300
-"""A step over PostgreSQL is a dozen round trips, and the machine may be busy."""
+"""Thousands of steps, over PostgreSQL a dozen round trips each, and the machine may be busy."""
 
 
 class PostgresStoreMachine(StoreMachine):
@@ -355,7 +417,7 @@ class PostgresStoreMachine(StoreMachine):
     home: type[Home] = PostgresHome
 
 
-TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine = pytest.mark.timeout(LONGEST_S)(StoreMachine.TestCase)
 TestStoreMachine.settings = settings(
     max_examples=60,
     stateful_step_count=40,

@@ -5,6 +5,7 @@ import signal
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from jobservice.testing.wait import wait_until
@@ -186,6 +187,27 @@ def test_a_runner_that_dies_with_a_message_unread_leaves_no_tree(
         worker = host.begin()
         assert worker.end_of("reset")["cause"] == "lost"
         wait_until(lambda: not living(host, "reset"), what="the end of the tree")
+
+
+def test_no_loss_is_told_before_the_last_supervisor_is_done(
+    short_dir: Path, compiled: Path
+) -> None:
+    """What hides from the recovery is beneath a supervisor of the dead runner."""
+    with hosted(short_dir, "subreaper") as host:
+        worker = host.begin()
+        worker.start(tree_of(host, compiled, "slow", "stay"))
+        wait_until(partial(stands, host, "slow"))
+        supervisor = psutil.Process(worker.pid_of("slow")).parent()
+        assert supervisor is not None
+        supervisor.suspend()
+        host.kill()
+        worker = host.begin()
+        assert "slow" not in worker.ends
+        assert living(host, "slow")
+        supervisor.resume()
+        assert worker.end_of("slow")["cause"] == "lost"
+        assert not living(host, "slow")
+        assert not list((host.directory / "runner").glob("trees-*"))[1:], "only our own is left"
 
 
 def test_a_job_cannot_end_its_tree_by_a_signal_to_its_supervisor(short_dir: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from jobservice.model.filter import parse
 from jobservice.model.lifecycle import FINAL, State
 from jobservice.store.port import JobQuery, Order
 from jobservice.store.sqlite.connect import open_reader
@@ -47,6 +48,12 @@ QUERIES = {
     "history": JobQuery(TENANT, Order.ENDED_DESC, FINAL),
     "failures": JobQuery(TENANT, Order.ENDED_DESC, frozenset({State.FAILED})),
     "by name": JobQuery(TENANT, Order.ENDED_DESC, FINAL, name="nobody", name_is_prefix=True),
+    "by filter": JobQuery(
+        TENANT, Order.ENDED_DESC, FINAL, filter=parse("labels.no = one AND create_time:*")
+    ),
+    "by the states of a filter": JobQuery(
+        TENANT, Order.CREATED_ASC, frozenset(State), filter=parse("state = RUNNING")
+    ),
     "by label": JobQuery(TENANT, Order.CREATED_DESC, frozenset(State), labels={"no": "one"}),
 }
 

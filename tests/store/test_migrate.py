@@ -7,7 +7,9 @@ import apsw
 import pytest
 
 from jobservice.errors import SetupError
+from jobservice.model.spec import Command, JobSpec
 from jobservice.store.migrations import migrations
+from jobservice.store.port import JobKey
 from jobservice.store.sqlite.connect import check_version, open_reader, open_writer
 from jobservice.store.sqlite.migrate import (
     MIGRATIONS,
@@ -159,3 +161,28 @@ def test_what_is_no_database_is_refused(tmp_path: Path, what: str) -> None:
         path = tmp_path / "nowhere" / "thing"
     with pytest.raises(SetupError, match="thing"):
         upgrade(path)
+
+
+async def test_what_was_kept_by_the_first_schema_can_be_told(path: Path) -> None:
+    """The first edit kept the editable columns of then; later ones are unset."""
+    connection = open_writer(path)
+    upgrade_connection(connection, path, migrations(MIGRATIONS)[:1])
+    connection.execute(
+        "INSERT INTO jobs (tenant, job_id, state, revision, last_position, attempt_count, epoch,"
+        " claim_key, queued_us, edit_version, created_us, updated_us, priority, stop_grace_us, retry,"
+        " queue, name, labels) VALUES ('t', 'j', 4, 2, 2, 0, 0, 1, 1, 2, 1, 1, 0, 10000000,"
+        " '[1,1000000,2.0,600000000,5]', 'default', 'new', '{}')"
+    )
+    connection.execute(
+        "INSERT INTO job_specs (tenant, job_id, cluster, output_limit_bytes, work_dir, submitted,"
+        """ argv, env) VALUES ('t', 'j', 'local', 1073741824, '', '[0,null,10000000,"""
+        """"[1,1000000,2.0,600000000,5]","default","old","{}"]', '["true"]', '{}')"""
+    )
+    connection.close()
+    store = await SqliteStore.open(path)
+    key = JobKey("t", "j")
+    found = await store.find_job(key)
+    assert found is not None
+    assert found.spec == JobSpec(Command(("true",)), name="new")
+    assert await store.find_submitted([key]) == [JobSpec(Command(("true",)), name="old")]
+    await store.close()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +55,11 @@ LENGTHS = st.builds(
     seconds=st.sampled_from([-1, 0, 1, 31_535_999, 31_536_000, 31_536_001]),
     nanos=st.sampled_from([-1, 0, 1, 999_999_999]),
 )
+INSTANTS = st.builds(
+    Timestamp,
+    seconds=st.sampled_from([-1, 0, 1, 253_402_300_799, 253_402_300_800]),
+    nanos=st.sampled_from([-1, 0, 999_999_999]),
+)
 MAPS = st.dictionaries(ODD, ODD, max_size=4)
 COMMANDS = st.builds(
     pb.Command,
@@ -64,6 +70,17 @@ COMMANDS = st.builds(
     stdin=st.sampled_from([b"", b"\0", bytes(1 << 20), bytes((1 << 20) + 1)]),
     work_dir=ODD,
 )
+KEYS = st.lists(
+    st.builds(
+        pb.ConcurrencyKey,
+        key=ODD,
+        limit=st.sampled_from([-1, 0, 1, 2, 1_000_000, 1_000_001]),
+        weight=st.sampled_from([-1, 0, 1, 2, 3, 1_000_000, 1_000_001]),
+        on_conflict=st.sampled_from([-1, 0, 1, 6, 7]),
+    ),
+    max_size=4,
+)
+SHARES = st.sampled_from([-1.0, 0.0, 0.000_9, 0.001, 1.0, 1000.0, 1000.1, float("nan")])
 JOBS = st.builds(
     pb.Job,
     name=ODD,
@@ -74,6 +91,14 @@ JOBS = st.builds(
     output_limit_bytes=SIZES,
     command=st.one_of(st.none(), st.just(PLAIN), COMMANDS),
     timeout=st.one_of(st.none(), LENGTHS),
+    start_after=st.one_of(st.none(), INSTANTS),
+    start_delay=st.one_of(st.none(), LENGTHS),
+    concurrency_keys=KEYS,
+    fairness_key=ODD,
+    fairness_weight=SHARES,
+    queue_timeout=st.one_of(st.none(), LENGTHS),
+    total_timeout=st.one_of(st.none(), LENGTHS),
+    deadline=st.one_of(st.none(), INSTANTS),
 )
 ONE_FIELD = st.one_of(
     st.builds(lambda text: pb.Job(command=PLAIN, name=text), ODD),
@@ -81,6 +106,14 @@ ONE_FIELD = st.one_of(
     st.builds(lambda text: pb.Job(command=PLAIN, cluster=text), ODD),
     st.builds(lambda pairs: pb.Job(command=PLAIN, labels=pairs), MAPS),
     st.builds(lambda length: pb.Job(command=PLAIN, timeout=length), LENGTHS),
+    st.builds(lambda at: pb.Job(command=PLAIN, start_after=at), INSTANTS),
+    st.builds(lambda length: pb.Job(command=PLAIN, start_delay=length), LENGTHS),
+    st.builds(lambda keys: pb.Job(command=PLAIN, concurrency_keys=keys), KEYS),
+    st.builds(lambda text: pb.Job(command=PLAIN, fairness_key=text), ODD),
+    st.builds(lambda share: pb.Job(command=PLAIN, fairness_weight=share), SHARES),
+    st.builds(lambda length: pb.Job(command=PLAIN, queue_timeout=length), LENGTHS),
+    st.builds(lambda length: pb.Job(command=PLAIN, total_timeout=length), LENGTHS),
+    st.builds(lambda at: pb.Job(command=PLAIN, deadline=at), INSTANTS),
     st.builds(lambda size: pb.Job(command=PLAIN, output_limit_bytes=size), SIZES),
     st.builds(lambda number: pb.Job(command=PLAIN, priority=number), NUMBERS),
     st.builds(lambda command: pb.Job(command=command), COMMANDS),
@@ -94,6 +127,8 @@ PLACES: dict[str, Callable[[str], pb.Job]] = {
     "name": lambda text: pb.Job(command=PLAIN, name=text),
     "queue": lambda text: pb.Job(command=PLAIN, queue=text),
     "cluster": lambda text: pb.Job(command=PLAIN, cluster=text),
+    "key": lambda text: pb.Job(command=PLAIN, concurrency_keys=[pb.ConcurrencyKey(key=text)]),
+    "fairness key": lambda text: pb.Job(command=PLAIN, fairness_key=text),
     "label": lambda text: pb.Job(command=PLAIN, labels={text: "value"}),
     "label value": lambda text: pb.Job(command=PLAIN, labels={"key": text}),
     "variable": lambda text: pb.Job(command=pb.Command(argv=["a"], env={text: "value"})),
@@ -145,6 +180,12 @@ def test_a_plain_batch_breaks_no_rule(
         pb.Job(command=pb.Command(argv=["sh", "-c", "a\nb"], env={"A": "b"}, work_dir="/tmp")),
         pb.Job(
             command=PLAIN, name="x y", labels={"a": "b"}, queue="q", timeout=Duration(seconds=5)
+        ),
+        pb.Job(
+            command=PLAIN,
+            concurrency_keys=[pb.ConcurrencyKey(key=f"k{n}", limit=n) for n in range(16)],
+            fairness_key="who",
+            fairness_weight=2,
         ),
     ],
 )

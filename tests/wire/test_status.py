@@ -13,13 +13,23 @@ from jobservice.wire import status
 TRAILERS_BYTES = 8192
 """What gRPC core takes in metadata, by default."""
 EXPECTED_DETAILS = {
+    "QUEUE_NOT_FOUND": {"ResourceInfo"},
+    "LIMIT_NOT_FOUND": {"ResourceInfo"},
+    "QUEUE_EXISTS": {"ResourceInfo"},
+    "QUEUE_IN_USE": {"PreconditionFailure"},
     "INVALID_REQUEST": {"BadRequest"},
     "INVALID_STATE": {"PreconditionFailure"},
     "SETUP": {"PreconditionFailure"},
     "JOB_NOT_FOUND": {"ResourceInfo"},
+    "OPERATION_NOT_FOUND": {"ResourceInfo"},
     "REQUEST_ID_REUSED": {"ResourceInfo"},
+    "SCHEDULE_NOT_FOUND": {"ResourceInfo"},
+    "SCHEDULE_EXISTS": {"ResourceInfo"},
     "STORE_FULL": {"RetryInfo"},
     "LIMIT_EXCEEDED": {"RetryInfo"},
+    "QUEUE_FULL": {"RetryInfo"},
+    "KEY_TAKEN": {"RetryInfo"},
+    "QUEUE_DRAINED": {"PreconditionFailure"},
     "UNAVAILABLE": {"RetryInfo"},
     "STORE_UNAVAILABLE": {"RetryInfo"},
     "EXECUTOR_UNAVAILABLE": {"RetryInfo"},
@@ -143,7 +153,7 @@ def test_details_that_are_no_status_do_no_harm() -> None:
 
 
 def test_a_reason_of_a_newer_service_becomes_the_widest_class_of_its_code() -> None:
-    sent = status.to_status(errors.NotFound("There is no queue q."))
-    info = error_details_pb2.ErrorInfo(reason="QUEUE_NOT_FOUND", domain=status.DOMAIN)
+    sent = status.to_status(errors.NotFound("There is no cluster c."))
+    info = error_details_pb2.ErrorInfo(reason="CLUSTER_NOT_FOUND", domain=status.DOMAIN)
     sent.details[0].Pack(info)
     assert type(status.from_status(sent)) is errors.NotFound

@@ -18,11 +18,15 @@ from jobservice.wire.remedies import REMEDIES
 pb: Any = messages
 """Messages are written with plain numbers and dictionaries here."""
 OPTIONS, RULES = "google.protobuf.FieldOptions", "buf.validate.field"
+ONEOF_OPTIONS, ONEOF_RULES = "google.protobuf.OneofOptions", "buf.validate.oneof"
 ID = "j" + "0" * 26
 NUL = "must not contain a NUL character"
 PIECE = "must be at most 131,071 bytes, the most that Linux passes to a program in one piece"
 INSTEAD = "Pass more by a file or as standard input"
-EDITABLE = "labels, name, priority, queue, retry_policy, stop_grace, timeout"
+EDITABLE = (
+    "deadline, labels, name, priority, queue, queue_timeout, retry_policy, start_after, stop_grace, "
+    "timeout, total_timeout"
+)
 
 
 def job(**fields: Any) -> Message:
@@ -60,6 +64,16 @@ GOOD: list[Message] = [
             timeout={"seconds": 31_536_000},
             stop_grace={"seconds": 0},
             output_limit_bytes=1 << 40,
+            start_after={"seconds": 253_402_300_798},
+            deadline={"seconds": 253_402_300_799},
+            queue_timeout={"seconds": 315_360_000},
+            total_timeout={"nanos": 1},
+            concurrency_keys=[
+                {"key": "é" * 128, "limit": 1_000_000, "weight": 1_000_000, "on_conflict": 6},
+                *({"key": f"k {n}"} for n in range(15)),
+            ],
+            fairness_key="é" * 128,
+            fairness_weight=0.001,
             retry_policy=pb.RetryPolicy(max_attempts=1000, multiplier=1.5, max_lost=100),
             command=pb.Command(
                 argv=["/bin/sh", "-c", "echo hello\nthere", ""],
@@ -70,7 +84,7 @@ GOOD: list[Message] = [
         ),
         request_id="!~" * 64,
     ),
-    create(job(queue="q", priority=100)),
+    create(job(queue="q", priority=100, start_delay={"seconds": 315_360_000})),
     create(command(argv=["x" * 1023] * 1024)),
     pb.BatchCreateJobsRequest(requests=[create(job())] * 1000),
     pb.GetJobRequest(job_id=ID),
@@ -273,6 +287,43 @@ BAD: list[tuple[str, Message, list[tuple[str, str]]]] = [
         ],
     ),
     (
+        "concurrency keys",
+        create(
+            job(
+                concurrency_keys=[
+                    {"key": "db"},
+                    {"key": "\0", "limit": -1, "weight": 1_000_001, "on_conflict": 7},
+                    {"key": "db", "limit": 2, "weight": 3},
+                    {},
+                ],
+                fairness_key="a\nb",
+                fairness_weight=1001,
+            )
+        ),
+        [
+            ("job.concurrency_keys[1].key", f'{REMEDIES["ConcurrencyKey.key"]}; got "\\u0000"'),
+            ("job.concurrency_keys[1].limit", f"{REMEDIES['ConcurrencyKey.limit']}; got -1"),
+            (
+                "job.concurrency_keys[1].weight",
+                "must be from 0 (for the default, 1) to 1,000,000; got 1000001",
+            ),
+            (
+                "job.concurrency_keys[1].on_conflict",
+                "must be one of the policies, or unset to wait; got 7",
+            ),
+            ("job.concurrency_keys[2].key", 'must be named once; [0] and [2] are both "db"'),
+            ("job.concurrency_keys[2].weight", "must be at most the limit beside it, 2; got 3"),
+            ("job.concurrency_keys[3].key", f'{REMEDIES["ConcurrencyKey.key"]}; got ""'),
+            ("job.fairness_key", f'{REMEDIES["Job.fairness_key"]}; got "a\\nb"'),
+            ("job.fairness_weight", f"{REMEDIES['Job.fairness_weight']}; got 1001.0"),
+        ],
+    ),
+    (
+        "too many concurrency keys",
+        create(job(concurrency_keys=[{"key": f"k{n}"} for n in range(17)])),
+        [("job.concurrency_keys", "must be at most 16 keys; got 17")],
+    ),
+    (
         "too many labels",
         create(job(labels={f"a{i}": "" for i in range(65)})),
         [("job.labels", "must be at most 64 labels; got 65")],
@@ -422,7 +473,10 @@ def test_a_sentence_stays_short_whatever_the_value(key: str, value: str) -> None
 
 def every_message() -> Iterator[Descriptor]:
     """Every message of the API, as the private pool has it."""
-    for name in ("job", "job_service"):
+    for name in (
+        "job", "job_service", "schedule", "schedule_service", "queue", "queue_service", "limit",
+        "limit_service", "operation_service",
+    ):  # fmt: skip
         file = validate.POOL.FindFileByName(f"jobservice/v1/{name}.proto")
         yield from file.message_types_by_name.values()
 
@@ -458,6 +512,16 @@ def places(field: FieldDescriptor) -> Iterator[str]:
         yield key
 
 
+def choices(message: Descriptor) -> Iterator[str]:
+    """The places of a message where one of several fields must be given."""
+    options_class = GetMessageClass(validate.POOL.FindMessageTypeByName(ONEOF_OPTIONS))
+    for oneof in message.oneofs:
+        options = options_class.FromString(oneof.GetOptions().SerializeToString())
+        found = [each for each, _ in options.ListFields() if each.full_name == ONEOF_RULES]
+        if found:
+            yield f"{message.name}.{oneof.name}"
+
+
 def sized(rules: Any) -> bool:
     """Whether the number of items or pairs has a rule."""
     names = {each.name for each, _ in rules.repeated.ListFields()}
@@ -468,5 +532,17 @@ def sized(rules: Any) -> bool:
 def test_every_place_with_rules_has_its_sentence_and_no_other_has() -> None:
     ruled = {
         place for message in every_message() for field in message.fields for place in places(field)
+    } | {
+        f"{message.name}.{oneof.name}"
+        for message in every_message()
+        for oneof in message.oneofs
+        if oneof.has_options
+    }
+    ruled |= {place for message in every_message() for place in choices(message)}
+    ruled |= {
+        f"{message.name}.{oneof.name}"
+        for message in every_message()
+        for oneof in message.oneofs
+        if oneof.has_options
     }
     assert ruled == set(REMEDIES) - {"job_id"}

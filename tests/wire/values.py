@@ -1,15 +1,27 @@
 """Any jobs, attempts and events: what Hypothesis draws from."""
 
 import datetime as dt
+from typing import Any
 
 from hypothesis import strategies as st
 
 from jobservice.clock import from_us
 from jobservice.model.event import Event, EventKind
+from jobservice.model.graph import Condition, OnUnmet, Rule, Verdict
 from jobservice.model.ids import job_id
 from jobservice.model.job import Attempt, AttemptState, Job, Progress
 from jobservice.model.lifecycle import LIVE, Reason, State
-from jobservice.model.spec import Command, JobSpec, RetryPolicy
+from jobservice.model.limit import (
+    NORMAL_WEIGHT,
+    ConcurrencyKey,
+    Limit,
+    LimitKind,
+    LimitUse,
+    OnConflict,
+    Rate,
+)
+from jobservice.model.queue import Obstacle, OnFull, Pause, PauseMode, Queue, QueueStats
+from jobservice.model.spec import Command, Dependency, DependencyPolicy, JobSpec, RetryPolicy
 
 texts = st.text(max_size=20)
 instants = st.integers(0, 253_402_300_799_999_999).map(from_us)
@@ -38,8 +50,40 @@ policies = st.builds(
     max_backoff=lengths(86_400),
     max_lost=st.integers(1, 100),
 )
+dependencies = st.builds(
+    Dependency,
+    job_id=texts.filter(bool),
+    condition=st.sampled_from(Condition),
+    delay=st.just(dt.timedelta(0)) | lengths(31_536_000),
+) | st.builds(
+    Dependency, condition=st.sampled_from(Condition), request_index=st.integers(0, 2**31 - 1)
+)
+dependency_policies = st.builds(
+    DependencyPolicy,
+    rule=st.sampled_from(Rule),
+    at_least=st.integers(0, 1000),
+    on_unmet=st.sampled_from(OnUnmet),
+)
+graphs = st.just(((), DependencyPolicy())) | st.tuples(
+    st.lists(dependencies, min_size=1, max_size=3).map(tuple), dependency_policies
+)
+
+
+def _spec(graph: tuple[tuple[Dependency, ...], DependencyPolicy], **fields: Any) -> JobSpec:
+    asked, policy = graph
+    return JobSpec(dependencies=asked, dependency_policy=policy, **fields)
+
+
+keys = st.builds(
+    ConcurrencyKey,
+    key=texts,
+    limit=st.integers(0, 1_000_000),
+    weight=st.integers(1, 1_000_000),
+    on_conflict=st.sampled_from(OnConflict),
+)
 specs = st.builds(
-    JobSpec,
+    _spec,
+    graph=graphs,
     command=commands,
     name=texts,
     labels=st.dictionaries(texts, texts, max_size=3),
@@ -50,6 +94,14 @@ specs = st.builds(
     retry=policies | st.just(RetryPolicy()),
     stop_grace=lengths(3600),
     output_limit_bytes=st.integers(1, 1 << 40),
+    start_after=st.none() | instants,
+    start_delay=st.none() | lengths(315_360_000),
+    concurrency_keys=st.lists(keys, max_size=3).map(tuple),
+    fairness_key=texts,
+    fairness_weight=st.integers(1, 1_000_000) | st.just(NORMAL_WEIGHT),
+    queue_timeout=st.none() | lengths(315_360_000),
+    total_timeout=st.none() | lengths(315_360_000),
+    deadline=st.none() | instants,
 )
 attempts = st.builds(
     Attempt,
@@ -101,12 +153,16 @@ def jobs(draw: st.DrawFn) -> Job:
                 }
             )
         )
+    spec = draw(specs)
+    verdicts = st.tuples(*[st.sampled_from(Verdict) for _ in spec.dependencies])
     return draw(
         st.builds(
             Job,
             tenant=texts,
             job_id=ids,
-            spec=specs,
+            spec=st.just(spec),
+            verdicts=st.just(()) | verdicts,
+            cause_job_id=texts,
             state=st.just(state),
             created_at=instants,
             updated_at=st.just(updated_at),
@@ -151,3 +207,63 @@ def events(draw: st.DrawFn) -> Event:
             progress=st.none() | progress,
         )
     )
+
+
+# --- queues and limits ------------------------------------------------------------------------
+
+bounds = st.none() | st.integers(1, 1_000_000)
+queues = st.builds(
+    Queue,
+    tenant=st.just("t"),
+    name=texts,
+    description=texts,
+    max_running=bounds,
+    max_depth=bounds,
+    max_age=st.none() | lengths(315_360_000),
+    on_full=st.sampled_from(OnFull),
+    pause=st.none()
+    | st.builds(
+        Pause,
+        mode=st.sampled_from(PauseMode),
+        since=instants,
+        reason=texts,
+        until=st.none() | instants,
+    ),
+    created_at=instants,
+    updated_at=instants,
+    edit_version=st.integers(1, 2**31 - 1),
+)
+stats = st.builds(
+    QueueStats,
+    name=texts,
+    depth=counts,
+    oldest_age=st.none() | lengths(315_360_000),
+    running=counts,
+    created_per_second=percents,
+    started_per_second=percents,
+    obstacle=st.sampled_from(Obstacle),
+    obstacle_message=texts,
+)
+uses = st.builds(
+    LimitUse,
+    limit=st.builds(
+        Limit,
+        tenant=st.just(""),
+        kind=st.sampled_from(LimitKind),
+        name=texts,
+        max_running=bounds,
+        rate=st.none()
+        | st.builds(
+            Rate,
+            starts=st.integers(1, 1_000_000),
+            period=lengths(31_536_000),
+            burst=st.integers(1, 1_000_000),
+        ),
+        weight=st.integers(1, 1_000_000),
+        updated_at=st.none() | instants,
+    ),
+    running=counts,
+    waiting=st.none() | counts,
+    holders=st.lists(texts, max_size=3).map(tuple),
+    next_start_at=st.none() | instants,
+)

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from jobservice.cli.options import (
+    INSTANT,
     JOB,
     JOBS,
     LENGTH,
@@ -57,6 +58,21 @@ def release_command(jobs: tuple[str, ...], address: str | None, *, as_json: bool
         for_each(jobs, lambda job: _show_job(client.release(job), as_json=as_json))
 
 
+@click.command("move")
+@JOB
+@click.option("--top", is_flag=True, help="Before all others of its queue.")
+@click.option("--bottom", is_flag=True, help="Behind all others of its queue.")
+@click.option("--before", metavar="JOB", help="Right before this job of its queue.")
+@click.option("--after", metavar="JOB", help="Right after this job of its queue.")
+@client_options
+def move_command(*, job: str, address: str | None, as_json: bool, **place: Any) -> None:
+    """Give a job that is queued another place in its queue."""
+    if sum(map(bool, place.values())) != 1:
+        raise click.UsageError("Give one of --top, --bottom, --before JOB and --after JOB.")
+    with connected(address) as client:
+        _show_job(client.move(job, **place), as_json=as_json)
+
+
 @click.command("delete")
 @JOBS
 @click.option("--missing-ok", is_flag=True, help="A job that does not exist is no error.")
@@ -94,6 +110,26 @@ def delete_command(
 )
 @click.option("--retries", type=int, metavar="N", help="How often a failed attempt is tried again.")
 @click.option("--stop-grace", type=LENGTH, metavar="TIME", help="Between SIGTERM and SIGKILL.")
+@click.option(
+    "--at",
+    "start_after",
+    type=INSTANT,
+    metavar="INSTANT",
+    help="The earliest start of a job that never started.",
+)
+@click.option(
+    "--queue-timeout",
+    type=LENGTH,
+    metavar="TIME",
+    help="How long it may wait for a worker; 0: no limit.",
+)
+@click.option(
+    "--total-timeout",
+    type=LENGTH,
+    metavar="TIME",
+    help="How long it may take all in all; 0: no limit.",
+)
+@click.option("--deadline", type=INSTANT, metavar="INSTANT", help="When it has to be final.")
 @click.option("--etag", default="", metavar="ETAG", help="Only if the job was not edited since.")
 @client_options
 def update_command(
@@ -109,8 +145,9 @@ def update_command(
     edits = {name: value for name, value in given.items() if value not in {None, ()}}
     if "labels" in edits or no_labels:
         edits["labels"] = dict(edits.get("labels", ()))
-    if edits.get("timeout") == 0:
-        edits["timeout"] = None
+    for name in ("timeout", "queue_timeout", "total_timeout"):
+        if edits.get(name) == 0:
+            edits[name] = None
     if not edits:
         raise click.UsageError("Nothing to change; see jobservice update --help.")
     with connected(address) as client:

@@ -35,6 +35,7 @@ from jobservice.cli.output import (
 from jobservice.client.values import JobStatus
 from jobservice.clock import SystemClock
 from jobservice.model.job import Attempt, Job
+from jobservice.model.limit import ConcurrencyKey
 
 
 @click.command("status")
@@ -62,7 +63,7 @@ def _status_fields(status: JobStatus) -> Iterator[tuple[str, str]]:
     yield "progress", f"{percent(status.progress_percent)} {one_line(status.current_step)}".strip()
     yield "done at", instant(status.estimated_completion)
     yield "attempt", str(attempt.attempt) if attempt else ""
-    yield "next try", instant(status.start_at)
+    yield "next start", instant(status.start_at)
     yield "created", instant(status.created_at)
     yield "started", instant(status.started_at)
     yield "ended", instant(status.ended_at)
@@ -101,13 +102,26 @@ def _job_fields(job: Job) -> Iterator[tuple[str, str]]:
     yield "env", " ".join(sorted(spec.command.env))
     yield "labels", " ".join(f"{key}={one_line(value)}" for key, value in spec.labels.items())
     yield "queue", f"{spec.queue}, priority {spec.priority}, cluster {spec.cluster}"
+    yield "keys", ", ".join(map(_key, spec.concurrency_keys))
+    yield "turns of", one_line(spec.fairness_key)
     yield "timeout", length(spec.timeout)
+    yield "queue time", length(spec.queue_timeout)
+    yield "total time", length(spec.total_timeout)
+    yield "deadline", instant(spec.deadline)
     yield "attempts", f"{job.attempt_count} (at most {spec.retry.max_attempts} may fail)"
     yield "state", coloured(job.state)
     yield "reason", _reason(job)
     yield "created", instant(job.created_at)
+    yield "next start", instant(job.start_at)
     yield "started", instant(job.started_at)
     yield "ended", instant(job.ended_at)
+
+
+def _key(key: ConcurrencyKey) -> str:
+    """Such as `gpu (limit 4, weight 2)`."""
+    parts = [f"limit {key.limit}"] if key.limit else []
+    parts += [f"weight {key.weight}"] if key.weight != 1 else []
+    return f"{one_line(key.key)} ({', '.join(parts)})" if parts else one_line(key.key)
 
 
 def _show_attempts(attempts: Iterable[Attempt]) -> None:
@@ -164,6 +178,7 @@ def list_command(
     Examples:
       jobservice list --active
       jobservice list --state failed --name 'nightly-*' --limit 10
+      jobservice list --filter 'state = FAILED AND NOT exit_code = 1'
       jobservice list --json --limit 0 | jq -r .job_id
     """
     if active and wanted:

@@ -30,8 +30,13 @@ COMMANDS = {
     "retry": ("change", "Queue jobs that have ended once more."),
     "hold": ("change", "Keep jobs that wait from starting, until they are released."),
     "release": ("change", "Let jobs go on that are on hold: they wait at their old place again."),
+    "move": ("change", "Give a job that is queued another place in its queue."),
     "update": ("change", "Change fields of a job that may still be changed."),
     "delete": ("change", "Delete jobs with their output and history."),
+    "queue": ("queue", "Give queues rules, pause them, and see how they move."),
+    "limit": ("limit", "Limit what runs at once and how often something starts."),
+    "schedule": ("schedule", "Have jobs made again and again, at their times."),
+    "bulk": ("bulk", "Change many jobs at once, by a filter."),
     "serve": ("serve", "Run the service until SIGTERM."),
     "db": ("db", "Look after the database."),
     "version": ("version", "Print the versions of this command and of the service."),
@@ -42,6 +47,8 @@ COMMANDS = {
 def _keep_examples(command: click.Command) -> click.Command:
     r"""Have click keep the lines of a paragraph that begins with `\b` in a docstring."""
     command.help = (command.help or "").replace("\\b\n", "\b\n")
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        _keep_examples(each)
     return command
 
 

@@ -1,6 +1,7 @@
 """Options that several commands share, and the types of their values."""
 
 import contextlib
+import datetime as dt
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -11,8 +12,10 @@ import click
 from jobservice.cli.output import say
 from jobservice.client.sync import Client
 from jobservice.errors import JobServiceError, Unavailable
+from jobservice.model.graph import Condition
 from jobservice.model.lifecycle import FINAL, State
-from jobservice.model.spec import PRIORITIES
+from jobservice.model.limit import ConcurrencyKey, OnConflict
+from jobservice.model.spec import PRIORITIES, Dependency
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -39,6 +42,27 @@ class LengthOfTime(click.ParamType[float]):
         return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
 
 
+class Instant(click.ParamType[dt.datetime]):
+    """An instant in ISO 8601; one without a zone is the local time of this terminal, which is said."""
+
+    name = "instant"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dt.datetime:
+        if isinstance(value, dt.datetime):
+            return value
+        try:
+            at = dt.datetime.fromisoformat(value)
+            aware = at if at.tzinfo is not None else at.astimezone()
+        except (ValueError, OverflowError):
+            text = f"{value!r} is no instant; write 2026-11-25T09:30Z or 2026-11-25T09:30+01:00."
+            self.fail(text, param, ctx)
+        if at.tzinfo is None:
+            say(f"{value} is taken as {aware.isoformat()}, the local time here.")
+        return aware
+
+
 class Pair(click.ParamType[tuple[str, str]]):
     """A name and a value, from `NAME=VALUE`."""
 
@@ -53,6 +77,24 @@ class Pair(click.ParamType[tuple[str, str]]):
         if not equals or not name:
             self.fail(f"{value!r} is not NAME=VALUE.", param, ctx)
         return name, rest
+
+
+class Key(click.ParamType[ConcurrencyKey]):
+    """A concurrency key, from `NAME:LIMIT:WEIGHT`, in which the numbers may be left out or empty."""
+
+    name = "key"
+    _parts = re.compile(r"(.+?)(?::(\d*)(?::(\d*))?)?", re.DOTALL)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> ConcurrencyKey:
+        if isinstance(value, ConcurrencyKey):
+            return value
+        parts = self._parts.fullmatch(value)
+        if parts is None:
+            self.fail(f"{value!r} is not NAME, NAME:LIMIT or NAME:LIMIT:WEIGHT.", param, ctx)
+        name, limit, weight = parts.groups()
+        return ConcurrencyKey(name, int(limit or 0), int(weight or 1))
 
 
 class Priority(click.ParamType[int | str]):
@@ -71,9 +113,51 @@ class Priority(click.ParamType[int | str]):
             self.fail(f"{value!r} is neither high, medium, low nor a number.", param, ctx)
 
 
+class After(click.ParamType[Dependency]):
+    """Another job, and how it has to end, from `JOB`, `JOB:failed` or `JOB:finished+10m`."""
+
+    name = "after"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Dependency:
+        if isinstance(value, Dependency):
+            return value
+        parent, plus, delay = str(value).partition("+")
+        job_id, colon, condition = parent.partition(":")
+        if colon and condition not in CONDITIONS:
+            names = ", ".join(CONDITIONS)
+            self.fail(f"{condition!r} is no end; write JOB:END with one of {names}.", param, ctx)
+        asked = Condition[condition.upper()] if colon else Condition.SUCCEEDED
+        delay_s = LENGTH.convert(delay, param, ctx) if plus else 0.0
+        return Dependency(job_id, asked, dt.timedelta(seconds=delay_s))
+
+
+class AfterRule(click.ParamType[int | str]):
+    """How many other jobs it takes: a name or a number."""
+
+    name = "rule"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        if isinstance(value, int) or value in {"all", "any", "always"}:
+            return value  # type: ignore[no-any-return]
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither all, any, always nor a number.", param, ctx)
+
+
+CONDITIONS = [condition.name.lower() for condition in Condition]
 LENGTH = LengthOfTime()
+INSTANT = Instant()
+AFTER = After()
+AFTER_RULE = AfterRule()
 PAIR = Pair()
 PRIORITY = Priority()
+KEY = Key()
+ON_CONFLICT = [each.name.lower().replace("_", "-") for each in OnConflict]
 JOB = click.argument("job", metavar="JOB")
 JOBS = click.argument("jobs", metavar="JOB…", nargs=-1, required=True)
 
@@ -103,14 +187,22 @@ def filter_options(command: Command) -> Command:
             "--name", default="", metavar="NAME",
             help="Only jobs of this name; a * at the end stands for any rest.",
         ),
+        click.option(
+            "--filter", "expression", default="", metavar="FILTER",
+            help="Only jobs for which this AIP-160 filter holds.",
+        ),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
-def filters(name: str, queue: str, labels: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+def filters(
+    name: str, queue: str, labels: tuple[tuple[str, str], ...], expression: str
+) -> dict[str, Any]:
     """The filters of the SDK that were given."""
-    given: dict[str, Any] = {"name": name, "queue": queue, "labels": dict(labels)}
+    given: dict[str, Any] = {
+        "name": name, "queue": queue, "labels": dict(labels), "filter": expression
+    }  # fmt: skip
     return {key: value for key, value in given.items() if value}
 
 

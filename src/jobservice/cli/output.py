@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from jobservice.client.as_json import as_json
+from jobservice.clock import rfc3339
 from jobservice.model.lifecycle import State
 
 _COLOURS = {
@@ -92,7 +93,7 @@ def command_line(argv: Sequence[str]) -> str:
 
 def instant(at: dt.datetime | None) -> str:
     """An instant, as RFC 3339 in UTC, to the second."""
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at is not None else ""
+    return rfc3339(at)
 
 
 def length(seconds: float | dt.timedelta | None) -> str:

@@ -1,16 +1,29 @@
 """`jobservice submit`: one job, and perhaps its end."""
 
+import dataclasses
 import sys
 from typing import Any, BinaryIO
 
 import click
 
 from jobservice.cli.exit_codes import exit_code_of
-from jobservice.cli.options import LENGTH, PAIR, PRIORITY, client_options, connected
+from jobservice.cli.options import (
+    AFTER,
+    AFTER_RULE,
+    INSTANT,
+    KEY,
+    LENGTH,
+    ON_CONFLICT,
+    PAIR,
+    PRIORITY,
+    client_options,
+    connected,
+)
 from jobservice.cli.output import say, show_json
 from jobservice.cli.progress import watch_to_the_end
 from jobservice.client.sync import Client
 from jobservice.model.job import Job
+from jobservice.model.limit import OnConflict
 
 
 @click.command("submit")
@@ -59,6 +72,65 @@ from jobservice.model.job import Job
     help="How much output of an attempt is kept [1 GiB].",
 )
 @click.option(
+    "--at",
+    "start_after",
+    type=INSTANT,
+    metavar="INSTANT",
+    help="The earliest start: 2026-11-25T09:30Z; without a zone, the local time here.",
+)
+@click.option(
+    "--delay", "start_delay", type=LENGTH, metavar="TIME", help="The same, counted from now."
+)
+@click.option(
+    "--after",
+    type=AFTER,
+    multiple=True,
+    metavar="JOB",
+    help="Wait for JOB to succeed; JOB:failed, JOB:finished, JOB+10m (so long after its end); may be "
+    "given several times.",
+)
+@click.option(
+    "--after-rule",
+    type=AFTER_RULE,
+    metavar="RULE",
+    help="How many of them it takes: all, any, a number, or always (all final) [all].",
+)
+@click.option(
+    "--after-unmet",
+    type=click.Choice(["skip", "fail", "hold"]),
+    help="What becomes of the job if they end otherwise [skip].",
+)
+@click.option(
+    "--key",
+    "keys",
+    type=KEY,
+    multiple=True,
+    metavar="NAME[:LIMIT[:WEIGHT]]",
+    help="Run only so many jobs with this key at once [1]; may be given several times.",
+)
+@click.option(
+    "--on-conflict",
+    type=click.Choice(ON_CONFLICT),
+    metavar="POLICY",
+    help=f"What to do when a key is taken: {', '.join(ON_CONFLICT)} [queue].",
+)
+@click.option("--fairness-key", metavar="KEY", help="Jobs with different keys take turns.")
+@click.option(
+    "--fairness-weight", type=float, metavar="N", help="The share of its fairness key [1]."
+)
+@click.option(
+    "--queue-timeout", type=LENGTH, metavar="TIME", help="How long it may wait for a worker."
+)
+@click.option(
+    "--total-timeout",
+    type=LENGTH,
+    metavar="TIME",
+    help="How long it may take all in all, waits and attempts together.",
+)
+@click.option(
+    "--deadline", type=INSTANT, metavar="INSTANT", help="When it has to be final; as for --at."
+)
+@click.option(
     "--request-id", metavar="ID", help="Create the job once, however often this is called with ID."
 )
 @click.option("--wait", is_flag=True, help="Show progress on stderr; exit with the job's code.")
@@ -77,10 +149,13 @@ def submit_command(
       jobservice submit --env LANG=C --work-dir /data -- sort -o out.txt in.txt
       jobservice submit --wait --timeout 10m --retries 2 -- ./flaky-test
       echo hello | jobservice submit --stdin - -- wc -c
+      jobservice submit --at 2026-11-26T03:00+01:00 -- ./nightly
+      jobservice submit --after "$build" --after "$lint:finished" -- ./publish
+      jobservice submit --key db --key gpu:4:2 -- ./train
     """
     request_id = given.pop("request_id") or ""
     with connected(address) as client:
-        job = client.create(argv, request_id=request_id, **_options(given))
+        job = client.create(argv, request_id=request_id, **given_options(given))
         if not as_json:
             click.echo(job.job_id)
             sys.stdout.flush()
@@ -90,7 +165,7 @@ def submit_command(
             sys.exit(_wait(client, job, as_json=as_json))
 
 
-def _options(given: dict[str, Any]) -> Any:
+def given_options(given: dict[str, Any]) -> Any:
     """The options of the SDK that were given."""
     source: BinaryIO | None = given.pop("stdin")
     options = {name: value for name, value in given.items() if value not in {None, ()}}
@@ -99,6 +174,14 @@ def _options(given: dict[str, Any]) -> Any:
             options[name] = dict(options[name])
     if source is not None:
         options["stdin"] = source.read()
+    policy = options.pop("on_conflict", None)
+    if policy is not None:
+        if "keys" not in options:
+            raise click.UsageError("--on-conflict is about a key: give --key too.")
+        conflict = OnConflict[policy.replace("-", "_").upper()]
+        options["keys"] = [
+            dataclasses.replace(key, on_conflict=conflict) for key in options["keys"]
+        ]
     return options
 
 

@@ -10,11 +10,16 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from jobservice.client.values import JobStatus, LogChunk, Stream
+from jobservice.client.values import JobStatus, LogChunk, MatchCount, Stream
 from jobservice.model.event import Event
 from jobservice.model.job import Job
-from jobservice.wire import convert
+from jobservice.model.limit import LimitUse
+from jobservice.model.operation import Operation
+from jobservice.model.queue import Queue, QueueStats
+from jobservice.model.schedule import Backfill, Preview, Run, Schedule
+from jobservice.wire import convert, limits, queues, schedules
 from jobservice.wire import messages as pb
+from jobservice.wire.operations import operation_message
 
 
 @functools.singledispatch
@@ -31,6 +36,41 @@ def _(value: Job) -> dict[str, Any]:
 @as_json.register
 def _(value: Event) -> dict[str, Any]:
     return _as_dict(convert.event_message(value))
+
+
+@as_json.register
+def _(value: Queue) -> dict[str, Any]:
+    return _as_dict(queues.queue_message(value))
+
+
+@as_json.register
+def _(value: QueueStats) -> dict[str, Any]:
+    return _as_dict(queues.stats_message(value))
+
+
+@as_json.register
+def _(value: LimitUse) -> dict[str, Any]:
+    return _as_dict(limits.use_message(value))
+
+
+@as_json.register
+def _(value: Schedule) -> dict[str, Any]:
+    return _as_dict(schedules.schedule_message(value))
+
+
+@as_json.register
+def _(value: Run) -> dict[str, Any]:
+    return _as_dict(schedules.run_message(value))
+
+
+@as_json.register
+def _(value: Backfill) -> dict[str, Any]:
+    return _as_dict(schedules.backfill_message(value))
+
+
+@as_json.register
+def _(value: Preview) -> dict[str, Any]:
+    return _as_dict(schedules.preview_message(value))
 
 
 @as_json.register
@@ -70,6 +110,16 @@ def _(value: JobStatus) -> dict[str, Any]:
             revision=value.revision,
         )
     )
+
+
+@as_json.register
+def _(value: Operation) -> dict[str, Any]:
+    return _as_dict(operation_message(value))
+
+
+@as_json.register
+def _(value: MatchCount) -> dict[str, Any]:
+    return {"matched_count": str(value.count), "is_at_least": value.is_at_least}
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

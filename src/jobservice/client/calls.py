@@ -8,15 +8,20 @@ import contextlib
 import datetime as dt
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from jobservice.client.values import JobEdits, JobFilters, JobOptions, JobStatus, Length, Stream
 from jobservice.errors import InvalidRequest, Violation
+from jobservice.model.graph import OnUnmet, Rule
 from jobservice.model.job import Job
 from jobservice.model.lifecycle import Reason, State
-from jobservice.model.spec import PRIORITIES, RetryPolicy
+from jobservice.model.limit import ConcurrencyKey
+from jobservice.model.operation import Action
+from jobservice.model.spec import PRIORITIES, Dependency, DependencyPolicy, RetryPolicy
 from jobservice.wire import convert
 from jobservice.wire import messages as pb
 
@@ -28,11 +33,30 @@ _RETRY_OPTIONS = ("retries", "max_attempts", "retry_policy")
 
 JobRef = str | Job | JobStatus
 """A job, or its id."""
+_Value = TypeVar("_Value")
+_RULES = {each.name.lower(): each for each in Rule if each is not Rule.AT_LEAST}
+_ACTIONS = {each.name.lower(): each for each in OnUnmet}
 
 
 def job_id_of(job: JobRef) -> str:
     """The id of a job, however it is given."""
     return job if isinstance(job, str) else job.job_id
+
+
+# --- move -------------------------------------------------------------------------------------
+
+
+def move_request(
+    job: JobRef, top: bool, bottom: bool, before: JobRef | None, after: JobRef | None
+) -> pb.MoveJobRequest:
+    """A request for another place in the queue."""
+    given: dict[str, Any] = {"top": top, "bottom": bottom}
+    given |= {"before": before and job_id_of(before), "after": after and job_id_of(after)}
+    places = {name: value for name, value in given.items() if value}
+    if len(places) != 1:
+        message = f"exactly one of top, bottom, before and after is wanted, not {len(places)}"
+        raise InvalidRequest([Violation("place", message, "PLACE")])
+    return pb.MoveJobRequest(job_id=job_id_of(job), **places)
 
 
 # --- create -----------------------------------------------------------------------------------
@@ -42,7 +66,7 @@ def create_request(
     argv: Sequence[str], options: JobOptions, request_id: str
 ) -> pb.CreateJobRequest:
     """A request for one job."""
-    return pb.CreateJobRequest(job=_job_message(argv, options), request_id=request_id)
+    return pb.CreateJobRequest(job=job_message(argv, options), request_id=request_id)
 
 
 def batch_requests(
@@ -53,7 +77,7 @@ def batch_requests(
     The request ids are `request_id` with a number, so that all of it can be repeated as it is.
     """
     batch, size, number = pb.BatchCreateJobsRequest(), 0, 0
-    common = _job_message(["common"], options)
+    common = job_message(["common"], options)
     for argv in argvs:
         job = pb.Job()
         job.CopyFrom(common)
@@ -70,9 +94,10 @@ def batch_requests(
         yield batch
 
 
-def _job_message(argv: Sequence[str], options: JobOptions) -> pb.Job:
-    _only_known(options, JobOptions)
-    with _refusing("job"):
+def job_message(argv: Sequence[str], options: JobOptions, path: str = "job") -> pb.Job:
+    """What is asked for of a job; `path` is where it stands in the request."""
+    only_known(options, JobOptions)
+    with refusing(path):
         command = pb.Command(
             argv=_argv(argv),
             env=options.get("env"),
@@ -83,8 +108,37 @@ def _job_message(argv: Sequence[str], options: JobOptions) -> pb.Job:
             command=command,
             cluster=options.get("cluster", ""),
             output_limit_bytes=options.get("output_limit_bytes", 0),
+            start_delay=_duration(options, "start_delay"),
+            dependencies=[_dependency(each) for each in options.get("after", ())],
+            dependency_policy=_dependency_policy(options),
+            concurrency_keys=_keys(options.get("keys", ())),
+            fairness_key=options.get("fairness_key", ""),
+            fairness_weight=options.get("fairness_weight", 0.0),
             **_editable_fields(options),
         )
+
+
+def _dependency(parent: JobRef | Dependency) -> pb.Dependency:
+    if not isinstance(parent, Dependency):
+        parent = Dependency(job_id_of(parent))
+    return convert.dependency_message(parent)
+
+
+def _dependency_policy(options: JobOptions) -> pb.DependencyPolicy | None:
+    if "after_rule" not in options and "after_unmet" not in options:
+        return None
+    given = options.get("after_rule", "all")
+    at_least = given if isinstance(given, int) else 0
+    rule = _named(_RULES, given, "a number or one of") if isinstance(given, str) else Rule.AT_LEAST
+    on_unmet = _named(_ACTIONS, options.get("after_unmet", "skip"), "one of")
+    return convert.dependency_policy_message(DependencyPolicy(rule, at_least, on_unmet))
+
+
+def _named(values: Mapping[str, _Value], name: str, what: str) -> _Value:
+    if name not in values:
+        text = f"must be {what} {', '.join(values)}; got {name!r}"
+        raise _invalid("job.dependency_policy", text)
+    return values[name]
 
 
 def _editable_fields(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,10 +146,12 @@ def _editable_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     fields = {key: options[key] for key in ("name", "labels", "queue") if key in options}
     if "priority" in options:
         fields["priority"] = _priority(options["priority"])
-    if options.get("timeout") is not None:
-        fields["timeout"] = convert.duration(_timedelta(options["timeout"]))
-    if "stop_grace" in options:
-        fields["stop_grace"] = convert.duration(_timedelta(options["stop_grace"]))
+    for name in ("timeout", "stop_grace", "queue_timeout", "total_timeout"):
+        if options.get(name) is not None:
+            fields[name] = _duration(options, name)
+    for name in ("start_after", "deadline"):
+        if options.get(name) is not None:
+            fields[name] = _timestamp(options, name)
     policy = _retry_policy(options)
     if policy is not None:
         fields["retry_policy"] = policy
@@ -128,6 +184,16 @@ def _argv(argv: Sequence[str]) -> list[str]:
     return [os.fspath(each) for each in argv]
 
 
+def _keys(keys: Sequence[str | ConcurrencyKey]) -> list[pb.ConcurrencyKey]:
+    if isinstance(keys, str):
+        text = f"must be a list of keys; for one, give [{keys!r}]"
+        raise _invalid("job.concurrency_keys", text)
+    return [
+        pb.ConcurrencyKey(key=each) if isinstance(each, str) else convert.key_message(each)
+        for each in keys
+    ]
+
+
 def _priority(priority: int | str) -> int:
     if isinstance(priority, int):
         return priority
@@ -139,13 +205,31 @@ def _priority(priority: int | str) -> int:
     return PRIORITIES[priority]
 
 
-def _timedelta(length: Length) -> dt.timedelta:
+def _duration(options: Mapping[str, Any], name: str) -> Duration | None:
+    """The message of a length of time; None where it is not given."""
+    length: Length | None = options.get(name)
+    return None if length is None else duration_of(length, f"job.{name}")
+
+
+def duration_of(length: Length, field: str) -> Duration:
+    """The message of a length of time, however it is given."""
     if isinstance(length, dt.timedelta):
-        return length
+        return convert.duration(length)
     try:
-        return dt.timedelta(seconds=length)
+        return convert.duration(dt.timedelta(seconds=length))
     except OverflowError:
-        raise _invalid("job.timeout", f"must be at most 365 days; got {length!r}") from None
+        raise _invalid(field, f"is longer than any may be; got {length!r}") from None
+
+
+def _timestamp(options: Mapping[str, Any], name: str) -> Timestamp:
+    return timestamp_of(options[name], f"job.{name}")
+
+
+def timestamp_of(at: dt.datetime, field: str) -> Timestamp:
+    """The message of an instant, which must be aware."""
+    if at.tzinfo is None:
+        raise _invalid(field, f"must be an aware instant, with its time zone; got {at!r}")
+    return convert.timestamp(at)
 
 
 def _bytes(data: bytes | str) -> bytes:
@@ -157,9 +241,9 @@ def _bytes(data: bytes | str) -> bytes:
 
 def update_request(job: JobRef, etag: str, edits: JobEdits) -> pb.UpdateJobRequest:
     """A request to change the fields that are given."""
-    _only_known(edits, JobEdits)
+    only_known(edits, JobEdits)
     paths = {"retry_policy" if key in _RETRY_OPTIONS else key for key in edits}
-    with _refusing("job"):
+    with refusing("job"):
         message = pb.Job(job_id=job_id_of(job), etag=etag, **_editable_fields(edits))
     return pb.UpdateJobRequest(job=message, update_mask=FieldMask(paths=sorted(paths)))
 
@@ -168,15 +252,15 @@ def list_request(
     states: Iterable[State], filters: JobFilters, page_size: int
 ) -> pb.ListJobsRequest:
     """A request for a page of any jobs."""
-    _only_known(filters, JobFilters)
-    with _refusing(""):
+    only_known(filters, JobFilters)
+    with refusing(""):
         return pb.ListJobsRequest(states=_numbers(states), page_size=page_size, **filters)
 
 
 def active_request(filters: JobFilters, page_size: int) -> pb.ListActiveJobsRequest:
     """A request for a page of the jobs that are not final."""
-    _only_known(filters, JobFilters)
-    with _refusing(""):
+    only_known(filters, JobFilters)
+    with refusing(""):
         return pb.ListActiveJobsRequest(page_size=page_size, **filters)
 
 
@@ -187,9 +271,9 @@ def history_request(
     page_size: int,
 ) -> pb.GetJobHistoryRequest:
     """A request for a page of the final jobs that ended between two aware instants."""
-    _only_known(filters, JobFilters)
+    only_known(filters, JobFilters)
     after, before = between
-    with _refusing(""):
+    with refusing(""):
         return pb.GetJobHistoryRequest(
             states=_numbers(states),
             ended_after=None if after is None else convert.timestamp(after),
@@ -197,6 +281,29 @@ def history_request(
             page_size=page_size,
             **filters,
         )
+
+
+def operation_request(
+    action: Action | str, filter_: str, priority: int | str | None
+) -> pb.CreateOperationRequest:
+    """A request for a change of many jobs; `priority` counts for SET_PRIORITY alone."""
+    name = action.name if isinstance(action, Action) else action.upper()
+    if name not in Action.__members__:
+        known = ", ".join(each.name.lower() for each in Action)
+        raise _invalid("action", f"must be one of {known}; got {action!r}")
+    number = Action[name]
+    sets = number is Action.SET_PRIORITY and priority is not None
+    with refusing(""):
+        return pb.CreateOperationRequest(
+            filter=filter_,
+            action=pb.OperationAction.ValueType(number),
+            priority=_priority(priority) if sets and priority is not None else None,
+        )
+
+
+def seconds_of(length: Length | None) -> float | None:
+    """A length of time in seconds."""
+    return length.total_seconds() if isinstance(length, dt.timedelta) else length
 
 
 def _numbers(states: Iterable[State]) -> list[Any]:
@@ -242,7 +349,7 @@ def stream_number(stream: Stream | str | None) -> Any:
 # --- refusals ---------------------------------------------------------------------------------
 
 
-def _only_known(given: Mapping[str, Any], kind: Any) -> None:
+def only_known(given: Mapping[str, Any], kind: Any) -> None:
     """A keyword that does not exist is a mistake of the program, as for any function."""
     unknown = sorted(given.keys() - kind.__annotations__.keys())
     if unknown:
@@ -250,7 +357,7 @@ def _only_known(given: Mapping[str, Any], kind: Any) -> None:
 
 
 @contextlib.contextmanager
-def _refusing(field: str) -> Iterator[None]:
+def refusing(field: str) -> Iterator[None]:
     """Values that no message can hold: text that is not Unicode, numbers out of range."""
     try:
         yield

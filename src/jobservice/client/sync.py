@@ -21,7 +21,11 @@ import grpc
 from jobservice.client import calls, streams
 from jobservice.client.address import resolve
 from jobservice.client.calls import JobRef, job_id_of
+from jobservice.client.limits import Limits
+from jobservice.client.operations import OperationCalls
+from jobservice.client.queues import Queues
 from jobservice.client.retrying import Patience
+from jobservice.client.schedules import Schedules
 from jobservice.client.values import (
     JobEdits,
     JobFilters,
@@ -45,7 +49,13 @@ from jobservice.model.lifecycle import FINAL, State
 from jobservice.wire import convert
 from jobservice.wire import messages as pb
 from jobservice.wire.status import from_rpc_error, is_foreign
-from jobservice.wire.stubs import JobServiceStub
+from jobservice.wire.stubs import (
+    JobServiceStub,
+    LimitServiceStub,
+    OperationServiceStub,
+    QueueServiceStub,
+    ScheduleServiceStub,
+)
 
 PAGE_SIZE = 200
 REQUEST_ID_KEY = "x-request-id"
@@ -72,7 +82,7 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
-class Client:
+class Client(OperationCalls):
     """The service, as Python calls. Raises the classes of `jobservice.errors`.
 
     Args:
@@ -101,6 +111,13 @@ class Client:
         self._wake = threading.Event()
         self._channel = grpc.insecure_channel(self.address, options=CHANNEL_OPTIONS)
         self._stub = JobServiceStub(self._channel)
+        self.schedules = Schedules(self._call, ScheduleServiceStub(self._channel), PAGE_SIZE)
+        """The schedules."""
+        self._operations = OperationServiceStub(self._channel)
+        self.queues = Queues(self._call, QueueServiceStub(self._channel), PAGE_SIZE)
+        """The rules of queues."""
+        self.limits = Limits(self._call, LimitServiceStub(self._channel), PAGE_SIZE)
+        """Limits on what runs at once, and on how often something starts."""
 
     def close(self) -> None:
         """Let go of the connection; calls in flight end."""
@@ -208,6 +225,19 @@ class Client:
         request = pb.ReleaseJobRequest(job_id=job_id_of(job))
         return convert.to_job(self._call(self._stub.ReleaseJob, request).job)
 
+    def move(
+        self,
+        job: JobRef,
+        *,
+        top: bool = False,
+        bottom: bool = False,
+        before: JobRef | None = None,
+        after: JobRef | None = None,
+    ) -> Job:
+        """Give a queued job another place in its queue: give exactly one of the four."""
+        request = calls.move_request(job, top, bottom, before, after)
+        return convert.to_job(self._call(self._stub.MoveJob, request).job)
+
     def delete(
         self,
         job: JobRef,
@@ -285,7 +315,7 @@ class Client:
 
     def as_completed(self, jobs: Iterable[JobRef], timeout: Length | None = None) -> Iterator[Job]:
         """Up to 1,000 jobs, each as soon as it is final; raises as `wait`."""
-        seconds = timeout.total_seconds() if isinstance(timeout, dt.timedelta) else timeout
+        seconds = calls.seconds_of(timeout)
         deadline = self._deadline(seconds)
         waiting = dict.fromkeys(job_id_of(job) for job in jobs)
         try:

@@ -4,12 +4,15 @@ import dataclasses
 import datetime as dt
 import enum
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypedDict
 
-from jobservice.model.job import Attempt
+from jobservice.model.job import Attempt, Job
 from jobservice.model.lifecycle import Reason, State
-from jobservice.model.spec import RetryPolicy
+from jobservice.model.limit import ConcurrencyKey
+from jobservice.model.queue import OnFull
+from jobservice.model.schedule import Misfire, MisfirePolicy, Overlap
+from jobservice.model.spec import Dependency, RetryPolicy
 
 Length = float | dt.timedelta
 """A length of time: seconds, or a timedelta."""
@@ -44,6 +47,30 @@ class JobOptions(TypedDict, total=False):
     """Between SIGTERM and SIGKILL; left out, 10 s."""
     output_limit_bytes: int
     """Of stdout and stderr of an attempt together; left out, 1 GiB."""
+    start_after: dt.datetime | None
+    """The earliest start, an aware instant; left out, at once."""
+    start_delay: Length | None
+    """The same, counted from the creation. Give one of the two."""
+    after: "Iterable[str | Job | JobStatus | Dependency]"
+    """The jobs that it waits for, which have to succeed unless a `Dependency` says otherwise."""
+    after_rule: int | str
+    """How many of them it takes: "all" (left out), "any", a number, or "always": it runs once all are
+    final, whatever they did."""
+    after_unmet: str
+    """What becomes of it when they ended otherwise: "skip" (left out), "fail" or "hold"."""
+    keys: Sequence[str | ConcurrencyKey]
+    """Names shared with other jobs, of which only so many may run at once; a name alone is one at a
+    time, or what the limit of that name says."""
+    fairness_key: str
+    """Jobs with different keys take turns."""
+    fairness_weight: float
+    """The share of its fairness key, from 0.001 to 1,000; left out, 1."""
+    queue_timeout: Length | None
+    """The longest wait for a worker; left out, without a limit."""
+    total_timeout: Length | None
+    """How long it may take all in all, with every wait and attempt; left out, without a limit."""
+    deadline: dt.datetime | None
+    """When it has to be final, an aware instant; left out, never."""
 
 
 class JobEdits(TypedDict, total=False):
@@ -60,6 +87,62 @@ class JobEdits(TypedDict, total=False):
     max_attempts: int
     retry_policy: RetryPolicy
     stop_grace: Length
+    start_after: dt.datetime | None
+    """None is at once."""
+    queue_timeout: Length | None
+    total_timeout: Length | None
+    deadline: dt.datetime | None
+    """None removes it, as of the other two."""
+
+
+class TimingOptions(TypedDict, total=False):
+    """When a schedule fires: one of `cron`, `every` and `at`, and what narrows it."""
+
+    cron: str
+    """5 fields, or one such as @daily; `H` is drawn from the name of the schedule."""
+    every: Length
+    """Once in each such length of time, counted from 1970."""
+    phase: Length
+    """By how much `every` is shifted."""
+    at: dt.datetime
+    """Once, at this instant."""
+    time_zone: str
+    """The IANA name of the zone that `cron` is read in; left out, UTC."""
+    start_time: dt.datetime
+    """No fire before it."""
+    end_time: dt.datetime
+    """No fire at it or after."""
+    jitter: Length
+    """Each fire is due by a time of its own below this later."""
+
+
+class ScheduleOptions(TimingOptions, total=False):
+    """What may be said of a schedule besides its jobs. Everything left out has its default."""
+
+    description: str
+    """For people."""
+    misfire: Misfire | MisfirePolicy | str
+    """What becomes of missed fires: "skip", "last" (the default) or "all", or with its numbers."""
+    overlap: Overlap | str
+    """What a fire does while a job of the schedule is not final: "skip" (the default), "buffer_one",
+    "buffer_all", "cancel_other" or "allow"."""
+    pause_after_failures: int
+    """After so many jobs in a row that failed the schedule is paused; 0 is never."""
+
+
+class QueueOptions(TypedDict, total=False):
+    """The rules of a queue; what is left out has its default, and on an update stays."""
+
+    description: str
+    max_running: int | None
+    """How many of its jobs may run at once; None is without a limit."""
+    max_depth: int | None
+    """How many may be QUEUED when another one comes; None is without a bound."""
+    max_age: Length | None
+    """It is full while its oldest job has been QUEUED for longer; None is without a bound."""
+    on_full: OnFull | str
+    """What becomes of a job for a full queue: "reject" (left out), "replace_oldest",
+    "replace_newest" or "coalesce"."""
 
 
 class JobFilters(TypedDict, total=False):
@@ -70,6 +153,8 @@ class JobFilters(TypedDict, total=False):
     """The whole name; a `*` at the end stands for any rest."""
     labels: Mapping[str, str]
     """Jobs that carry all of these."""
+    filter: str
+    """An AIP-160 filter, such as `state = FAILED AND labels.team = core`."""
 
 
 class Stream(enum.StrEnum):
@@ -120,3 +205,12 @@ class JobStatus:
     """When a SCHEDULED job becomes due."""
     started_at: dt.datetime | None = None
     ended_at: dt.datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MatchCount:
+    """For how many jobs a filter holds."""
+
+    count: int
+    is_at_least: bool
+    """There may be more: the count ended there."""

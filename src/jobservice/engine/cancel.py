@@ -110,6 +110,8 @@ async def _stop(parts: Parts, request: StopRequest) -> Stopped:
         raise stale(request.job_id)
     if answer.fence is not None:
         parts.signals.stop([answer.fence])
+    elif answer.state in FINAL:
+        parts.signals.children_moved()
     return answer
 
 

@@ -35,15 +35,18 @@ class Leases:
         """Lease up to `limit` jobs; if none is queued, look again at a hint or after `wait_s`."""
         claims = await self._claim(worker_id, limit)
         if not claims:
-            await self._parts.signals.work.wait(wait_s)
+            await self._parts.signals.work.wait(self._parts.clock, wait_s)
             claims = await self._claim(worker_id, limit)
         return claims
 
     async def _claim(self, worker_id: str, limit: int) -> Sequence[Claim]:
         now = self._parts.clock.now()
-        return await self._parts.store.claim_jobs(
+        claimed = await self._parts.store.claim_jobs(
             worker_id=worker_id, limit=limit, lease_until=now + self._lease, now=now
         )
+        if claimed.waits_for_rate:
+            self._parts.signals.timers.ring()
+        return claimed.claims
 
     def on_stop(self, hear: Callable[[Sequence[Fence]], None]) -> None:
         """Have `hear` called with attempts that are to end, as soon as that is known."""
@@ -57,21 +60,24 @@ class Leases:
         """Processes are gone; what that means for their jobs is decided here."""
         parts = self._parts
         now = parts.clock.now()
-        settle, deletable = settler(now, parts.random), False
+        settle, deletable, awaited = settler(now, parts.random), False, False
 
         def settle_and_look(live: LiveJob, end: AttemptEnd) -> Settlement:
-            nonlocal deletable
+            nonlocal deletable, awaited
             deletable = deletable or live.delete_requested
+            awaited = awaited or live.has_children
             return settle(live, end)
 
         settled = await parts.store.finish_attempts(ends, settle_and_look, now=now)
         states = {each.state for each in settled if each is not None}
         if State.SCHEDULED in states:
             parts.signals.timers.ring()
-        if State.QUEUED in states:
-            parts.signals.work.ring()
+        if states:
+            parts.signals.work.ring()  # what ended may have been at a limit
         if deletable:
             parts.signals.deletions.ring()
+        if awaited:
+            parts.signals.children_moved()
         return [each is not None for each in settled]
 
     async def unclaim(self, fences: Sequence[Fence]) -> Sequence[bool]:

@@ -1,5 +1,6 @@
 """Edit: what a user changes of a job after its creation, and its revival after its end."""
 
+from jobservice.clock import rfc3339
 from jobservice.engine.cancel import not_found, stale
 from jobservice.engine.parts import Parts
 from jobservice.errors import InvalidTransition
@@ -21,20 +22,21 @@ async def update(parts: Parts, key: JobKey, edits: Edits, *, edit_version: int |
     if isinstance(answer, Refusal):
         raise await _refused(parts, key, answer, sorted(set(edits) - EDITABLE_ALWAYS))
     parts.signals.work.ring()
+    parts.signals.timers.ring()
     return answer
 
 
 async def retry(parts: Parts, key: JobKey) -> Job:
-    """Queue a final job again, with a fresh budget of attempts.
+    """Queue a final job again, with a fresh budget of attempts and of time.
 
     Raises:
         NotFound: there is no such job.
-        InvalidTransition: it is not final, or is being deleted.
+        InvalidTransition: it is not final, is being deleted, or its deadline has passed.
     """
     answer = await parts.store.retry_job(key, now=parts.clock.now())
     if isinstance(answer, Refusal):
         raise await _refused(parts, key, answer, [])
-    parts.signals.work.ring()
+    parts.signals.children_moved()
     return answer
 
 
@@ -49,6 +51,9 @@ async def _refused(parts: Parts, key: JobKey, refusal: Refusal, fields: list[str
     elif fields:
         listed = ", ".join(fields)
         message = f"Job {key.job_id} is {job.state.name}: {listed} cannot be changed now."
+    elif job.state in FINAL:
+        until = rfc3339(job.spec.deadline)
+        message = f"Job {key.job_id} had until {until}; submit it anew to have it run again."
     else:
         final = ", ".join(state.name for state in sorted(FINAL))
         message = (

@@ -51,7 +51,7 @@ def _after_failure(
 ) -> Settlement:
     """A failure of the job's own doing: it is tried again unless a stop was asked for."""
     if live.state is State.STOPPING:
-        return _cancelled(live, AttemptState.FAILED)
+        return _stopped(live, AttemptState.FAILED)
     failures = live.failure_count + 1
     if failures >= live.retry.max_attempts:
         return _settled(live, AttemptState.FAILED, Trigger.FAIL, reason, message, failures=1)
@@ -73,7 +73,7 @@ def _after_stop(
     """Stopped because someone asked, or because the service shut down with its jobs."""
     del outcome, now, rng
     if live.state is State.STOPPING:
-        return _cancelled(live, AttemptState.CANCELLED)
+        return _stopped(live, AttemptState.CANCELLED)
     return _settled(
         live,
         AttemptState.LOST,
@@ -89,7 +89,7 @@ def _after_loss(
     """The infrastructure failed, not the job: it goes back to its place, but not for ever."""
     del now, rng
     if live.state is State.STOPPING:
-        return _cancelled(live, AttemptState.LOST)
+        return _stopped(live, AttemptState.LOST)
     message = outcome.message or "its host, worker or runner was lost"
     if live.lost_count + 1 >= live.retry.max_lost:
         message = f"{message}; lost {live.lost_count + 1} times"
@@ -97,13 +97,26 @@ def _after_loss(
     return _settled(live, AttemptState.LOST, Trigger.LOSE, Reason.LOST, message, losses=1)
 
 
-def _cancelled(live: LiveJob, attempt_state: AttemptState) -> Settlement:
+def _stopped(live: LiveJob, attempt_state: AttemptState) -> Settlement:
+    """The end of an attempt whose stop was asked for: what asked for it decides."""
+    if live.reason is Reason.TOTAL_TIMEOUT:
+        lost = attempt_state is AttemptState.LOST
+        return _settled(
+            live,
+            AttemptState.LOST if lost else AttemptState.FAILED,
+            Trigger.FAIL,
+            live.reason,
+            live.message,
+            failures=int(not lost),
+            losses=int(lost),
+        )
+    superseded = live.reason is Reason.SUPERSEDED
     return _settled(
         live,
         attempt_state,
         Trigger.CANCEL,
-        Reason.USER,
-        "stopped on request",
+        live.reason if superseded else Reason.USER,
+        live.message if superseded else "stopped on request",
         failures=int(attempt_state is AttemptState.FAILED),
         losses=int(attempt_state is AttemptState.LOST),
     )

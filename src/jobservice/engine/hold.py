@@ -24,6 +24,9 @@ async def hold(parts: Parts, key: JobKey) -> Job:
 async def release(parts: Parts, key: JobKey) -> Job:
     """Let a held job go on waiting at its old place; one that is not on hold stays as it is.
 
+    One that was held while it waited for other jobs waits for them on, and one that was held because of
+    how they ended runs regardless.
+
     Raises:
         NotFound: there is no such job.
         InvalidTransition: it is final.
@@ -32,8 +35,7 @@ async def release(parts: Parts, key: JobKey) -> Job:
     if isinstance(answer, Refusal):
         trigger = Trigger.RELEASE_TO_QUEUED
         raise await _refused(parts, key, trigger, "retry it to have it run again")
-    parts.signals.work.ring()
-    parts.signals.timers.ring()
+    parts.signals.children_moved()
     return answer
 
 

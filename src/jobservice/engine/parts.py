@@ -21,10 +21,10 @@ class Bell:
         """Wake whoever waits, now or next."""
         self._event.set()
 
-    async def wait(self, timeout_s: float | None) -> None:
+    async def wait(self, clock: Clock, timeout_s: float) -> None:
         """Return at the next ring, or one that came since the last wait, or after `timeout_s`."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
+            async with clock.timeout(timeout_s):
                 await self._event.wait()
         self._event.clear()
 
@@ -37,10 +37,21 @@ class Signals:
     """Jobs were queued."""
     timers: Bell = dataclasses.field(default_factory=Bell)
     """The time of the next due job may have changed."""
+    children: Bell = dataclasses.field(default_factory=Bell)
+    """Jobs that others depend on ended, or are run again."""
     deletions: Bell = dataclasses.field(default_factory=Bell)
     """Final jobs are to be deleted."""
+    schedules: Bell = dataclasses.field(default_factory=Bell)
+    """The time of the next fire may have changed."""
+    operations: Bell = dataclasses.field(default_factory=Bell)
+    """An operation was begun."""
     stops: list[Callable[[Sequence[Fence]], None]] = dataclasses.field(default_factory=list)
     """Called with attempts that are to end; a worker adds itself."""
+
+    def children_moved(self) -> None:
+        """Jobs that others may depend on ended or are run again, and these may be queued now."""
+        for bell in (self.children, self.work, self.timers):
+            bell.ring()
 
     def stop(self, fences: Sequence[Fence]) -> None:
         """Tell the workers of this process that these attempts are to end."""

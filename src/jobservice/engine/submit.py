@@ -1,14 +1,26 @@
 """Submit: jobs come to be. The only place that gives ids."""
 
+import dataclasses
+import datetime as dt
 from collections.abc import Sequence
 
 from jobservice.engine.parts import Parts
-from jobservice.errors import AlreadyExists
+from jobservice.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    JobServiceError,
+    KeyTaken,
+    QueueDrained,
+    QueueFull,
+    Violation,
+)
+from jobservice.model.bounds import starts_at
 from jobservice.model.ids import RANDOM_BITS, job_id
 from jobservice.model.job import Job, NewJob
 from jobservice.model.lifecycle import State
+from jobservice.model.limit import OnConflict
 from jobservice.model.spec import JobSpec
-from jobservice.store.port import Insertion, JobKey, RequestKey
+from jobservice.store.port import Arrival, Inserted, Insertion, JobKey, RequestKey
 
 _COMPARED = (
     "name",
@@ -20,31 +32,58 @@ _COMPARED = (
     "retry",
     "stop_grace",
     "output_limit_bytes",
+    "start_after",
+    "start_delay",
+    "dependencies",
+    "dependency_policy",
+    "concurrency_keys",
+    "fairness_key",
+    "fairness_weight",
+    "queue_timeout",
+    "total_timeout",
+    "deadline",
 )
 _COMPARED_COMMAND = ("argv", "env", "stdin", "work_dir")
 
 
 async def submit(
-    parts: Parts, tenant: str, specs: Sequence[JobSpec], request: RequestKey | None
+    parts: Parts,
+    tenant: str,
+    specs: Sequence[JobSpec],
+    request: RequestKey | None,
+    *,
+    path: str = "job",
+    validate_only: bool = False,
 ) -> list[Job]:
     """Store new jobs, all or none, and return them in order; durable on return.
 
-    The ids of a batch count up, so that its jobs stand and start in the order of the request.
+    The ids of a batch count up, so that its jobs stand and start in the order of the request. With
+    `validate_only` nothing is stored, and the jobs have ids that nobody ever sees again. `path` is
+    where a job stands in the request, with `{}` for its place in a batch.
 
     Raises:
+        InvalidRequest: a dependency names a job that there is not.
         AlreadyExists: the request_id was used with another body, or for jobs deleted since.
+        QueueFull, QueueDrained: a queue does not take the jobs.
     """
+    _check_alone(specs, path)
     now = parts.clock.now()
     unix_ms = int(now.timestamp() * 1000)
     first = parts.random.getrandbits(RANDOM_BITS - 1)
+    ids = [job_id(unix_ms, first + index) for index in range(len(specs))]
     new_jobs = [
-        NewJob(tenant, job_id(unix_ms, first + index), spec, now)
-        for index, spec in enumerate(specs)
+        new_job(tenant, identity, _named_by_id(spec, ids), now)
+        for identity, spec in zip(ids, specs, strict=True)
     ]
-    inserted = await parts.store.insert_jobs(new_jobs, request=request)
+    inserted = await parts.store.insert_jobs(new_jobs, request=request, validate_only=validate_only)
+    if inserted.insertion in _REFUSALS:
+        raise _refused(inserted, specs, path)
     if inserted.insertion is Insertion.CREATED:
+        parts.signals.stop(inserted.stopped)
         parts.signals.work.ring()
-        return [as_submitted(new) for new in new_jobs]
+        if any(new.start_at or new.job_id in inserted.arrivals for new in new_jobs):
+            parts.signals.timers.ring()
+        return [_as_inserted(new, inserted.arrivals.get(new.job_id)) for new in new_jobs]
     keys = [JobKey(tenant, each) for each in inserted.job_ids]
     if inserted.insertion is Insertion.CONFLICT:
         submitted = await parts.store.find_submitted(keys)
@@ -60,17 +99,105 @@ async def submit(
     return jobs
 
 
+def new_job(tenant: str, job_id: str, spec: JobSpec, now: dt.datetime) -> NewJob:
+    """A job that comes to be now: SCHEDULED where its start is ahead, else QUEUED."""
+    start_at = starts_at(spec, now)
+    state = State.QUEUED if start_at is None else State.SCHEDULED
+    return NewJob(tenant, job_id, spec, now, state, start_at)
+
+
 def as_submitted(new: NewJob) -> Job:
     """A job as it stands right after its insert."""
     return Job(
         tenant=new.tenant,
         job_id=new.job_id,
         spec=new.spec,
-        state=State.QUEUED,
+        state=new.state,
         created_at=new.created_at,
         updated_at=new.created_at,
         edit_version=1,
         revision=1,
+        start_at=new.start_at,
+    )
+
+
+def _as_inserted(new: NewJob, arrival: Arrival | None) -> Job:
+    job = as_submitted(new)
+    if arrival is None:
+        return job
+    return dataclasses.replace(
+        job, **{field.name: getattr(arrival, field.name) for field in dataclasses.fields(arrival)}
+    )
+
+
+def _named_by_id(spec: JobSpec, ids: Sequence[str]) -> JobSpec:
+    """With the ids of jobs that are depended on by their place in the batch, as far as there are ids."""
+    if not any(each.request_index is not None for each in spec.dependencies):
+        return spec
+    dependencies = tuple(
+        dataclasses.replace(each, job_id=ids[each.request_index], request_index=None)
+        if each.request_index is not None and each.request_index < len(ids)
+        else each
+        for each in spec.dependencies
+    )
+    return dataclasses.replace(spec, dependencies=dependencies)
+
+
+def _check_alone(specs: Sequence[JobSpec], path: str) -> None:
+    """What a job does about its keys may be about other jobs of its batch: then it has to come alone."""
+    if len(specs) == 1:
+        return
+    violations = [
+        Violation(
+            f"{path.format(place)}.concurrency_keys[{number}].on_conflict",
+            f"{key.on_conflict.name} is for a job that is created alone; in a batch it is QUEUE",
+            "ON_CONFLICT_IN_BATCH",
+        )
+        for place, spec in enumerate(specs)
+        for number, key in enumerate(spec.concurrency_keys)
+        if key.on_conflict is not OnConflict.QUEUE
+    ]
+    if violations:
+        raise InvalidRequest(violations)
+
+
+_REFUSALS = frozenset(
+    {Insertion.NO_PARENT, Insertion.DRAINED, Insertion.QUEUE_FULL, Insertion.KEY_TAKEN}
+)
+
+
+def _refused(inserted: Inserted, specs: Sequence[JobSpec], path: str) -> JobServiceError:
+    """What to say where nothing was created."""
+    queue = inserted.queue
+    if inserted.insertion is Insertion.DRAINED:
+        message = (
+            f"The queue {queue} is being drained and takes no new jobs; resume it, or use another."
+        )
+        return QueueDrained(message, queue=queue)
+    if inserted.insertion is Insertion.QUEUE_FULL:
+        return QueueFull(f"The queue {queue} is full; try again later.", queue=queue)
+    if inserted.insertion is Insertion.KEY_TAKEN:
+        message = (
+            f"The key {inserted.key!r} is taken by {_named(inserted.job_ids)}; try again later."
+        )
+        return KeyTaken(message, key=inserted.key, job_id=inserted.job_ids[0])
+    return _no_parents(specs, inserted.missing, path)
+
+
+def _no_parents(
+    specs: Sequence[JobSpec], missing: Sequence[tuple[int, int]], path: str
+) -> InvalidRequest:
+    """What to say of dependencies on jobs that are nobody's, or another tenant's."""
+    return InvalidRequest(
+        [
+            Violation(
+                f"{path.format(place)}.dependencies[{number}].job_id",
+                f"there is no job {specs[place].dependencies[number].job_id}; name one of this "
+                "tenant that was not deleted more than seven days ago",
+                "JOB_NOT_FOUND",
+            )
+            for place, number in missing
+        ]
     )
 
 
@@ -80,7 +207,8 @@ def _conflict(
     fields = [] if len(submitted) == len(specs) else ["requests"]
     for old, new in zip(submitted, specs, strict=False):
         if old is not None:
-            fields += [each for each in _differences(old, new) if each not in fields]
+            found = _differences(old, _named_by_id(new, job_ids))
+            fields += [each for each in found if each not in fields]
     differs = f" with another {', '.join(fields)}" if fields else " with another body"
     return AlreadyExists(
         f"The request_id was used to create {_named(job_ids)}{differs}; use another request_id "

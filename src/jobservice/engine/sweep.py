@@ -5,14 +5,18 @@ import datetime as dt
 from collections.abc import Awaitable, Callable, Sequence
 
 from jobservice.engine.finish import settler
+from jobservice.engine.fire import Fires
 from jobservice.engine.parts import Parts
 from jobservice.errors import JobServiceError
 from jobservice.telemetry import Logger, logger
 
 BATCH = 500
 """How many rows one transaction of a sweep touches at most."""
-FORGET_EVERY_S = 600.0
 AFTER_ERROR_S = 1.0
+IDLE_POLLS = 12
+"""What hints tell of is looked for without one so many times less often than the rest."""
+FORGET_POLLS = 120
+"""And what is only tidied up, as much less again."""
 
 RemoveFiles = Callable[[Sequence[tuple[str, int]]], Awaitable[Sequence[bool]]]
 """Removes the files of jobs, given with the number of their attempts; False: some are left."""
@@ -34,51 +38,77 @@ class Sweeps:
         self._remove_files = remove_files
         self._lease_s = lease_s
         self._poll_s = poll_s
+        self._idle_s = poll_s * IDLE_POLLS
         self._retention = retention
+        self._fires = Fires(parts, idle_s=self._idle_s)
         self._log: Logger = logger("sweep")
 
     async def run(self, adopted: asyncio.Event) -> None:
         """Run all loops until cancelled; leases expire only once running attempts are adopted."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._forever(self.release_due))
+            group.create_task(self._forever(self.wake_parked))
+            group.create_task(self._forever(self.settle_children))
             group.create_task(self._forever(self.collect_deleted))
             group.create_task(self._forever(self.forget))
+            group.create_task(self._forever(self._fires.fire))
+            group.create_task(self._forever(self._time_out))
             group.create_task(self._expire(adopted))
 
     async def release_due(self) -> None:
-        """Queue the jobs whose start time has come, then wait for the next one."""
+        """Queue the jobs whose start time has come or whose rate allows it, then wait for the next."""
         parts = self._parts
         now = parts.clock.now()
-        if await parts.store.release_due(now=now, limit=BATCH):
+        released = await parts.store.release_due(now=now, limit=BATCH)
+        if released or await parts.store.wake_rates(now=now, limit=BATCH):
             parts.signals.work.ring()
         due_at = await parts.store.next_due_at()
         if due_at is None:
-            await parts.signals.timers.wait(self._poll_s * 12)
+            await parts.signals.timers.wait(parts.clock, self._idle_s)
         elif due_at > now:
             wait_s = (due_at - now).total_seconds()
-            await parts.signals.timers.wait(min(wait_s, self._poll_s * 12))
+            await parts.signals.timers.wait(parts.clock, min(wait_s, self._idle_s))
+
+    async def wake_parked(self) -> None:
+        """Find jobs that wait for a concurrency key which is free: what other hints have missed."""
+        parts = self._parts
+        after: tuple[str, str] | None = "", ""
+        while after is not None:
+            woken = await parts.store.wake_parked(after, now=parts.clock.now())
+            if woken.count:
+                parts.signals.work.ring()
+            after = woken.after
+        await parts.clock.sleep(self._idle_s)
+
+    async def settle_children(self) -> None:
+        """Tell jobs of the ends of others that they depend on, where one transaction was not enough."""
+        parts = self._parts
+        if await parts.store.settle_children(now=parts.clock.now(), limit=BATCH):
+            parts.signals.work.ring()
+            parts.signals.timers.ring()
+        else:
+            await parts.signals.children.wait(parts.clock, self._poll_s)
 
     async def collect_deleted(self) -> None:
         """Remove the files, then the rows, of final jobs whose deletion was asked for."""
         parts = self._parts
         deletable = await parts.store.list_deletable(limit=BATCH)
         if not deletable:
-            await parts.signals.deletions.wait(self._poll_s * 12)
+            await parts.signals.deletions.wait(parts.clock, self._idle_s)
             return
         removed = await self._remove_files(
             [(each.key.job_id, each.attempt_count) for each in deletable]
         )
         clean = [each.key for each, gone in zip(deletable, removed, strict=True) if gone]
-        if clean:
-            await parts.store.delete_jobs(clean, now=parts.clock.now())
-        if len(clean) < len(deletable):
+        deleted = await parts.store.delete_jobs(clean, now=parts.clock.now())
+        if sum(deleted) < len(deletable):
             await parts.clock.sleep(AFTER_ERROR_S)
 
     async def forget(self) -> None:
         """Drop request ids and tombstones that are old enough."""
         before = self._parts.clock.now() - self._retention
         if await self._parts.store.forget(before=before, limit=BATCH) < BATCH:
-            await self._parts.clock.sleep(FORGET_EVERY_S)
+            await self._parts.clock.sleep(self._poll_s * FORGET_POLLS)
 
     async def expire(self) -> int:
         """End the attempts whose lease is over; returns how many."""
@@ -87,10 +117,30 @@ class Sweeps:
         expired = await parts.store.expire_leases(settler(now, parts.random), now=now, limit=BATCH)
         if expired:
             self._log.warning("leases_expired", attempts=[str(fence) for fence in expired[:20]])
-            parts.signals.work.ring()
-            parts.signals.timers.ring()
+            parts.signals.children_moved()
             parts.signals.deletions.ring()
         return len(expired)
+
+    async def time_out(self) -> int:
+        """End the jobs whose time is over, or have them stopped; returns how many."""
+        parts = self._parts
+        timed_out = await parts.store.time_out_jobs(now=parts.clock.now(), limit=BATCH)
+        if timed_out.count:
+            self._log.info("jobs_timed_out", count=timed_out.count)
+            parts.signals.children_moved()
+        if timed_out.stopping:
+            parts.signals.stop(timed_out.stopping)
+        return timed_out.count
+
+    async def _time_out(self) -> None:
+        """Once, at the next end of somebody's time. One that begins meanwhile is seen a poll later."""
+        ends_at = await self._parts.store.next_time_out_at()
+        wait_s = self._poll_s
+        if ends_at is not None:
+            until_s = (ends_at - self._parts.clock.now()).total_seconds()
+            wait_s = max(min(until_s, wait_s), 0.0)
+        if wait_s or not await self.time_out():
+            await self._parts.clock.sleep(wait_s or AFTER_ERROR_S)
 
     async def _expire(self, adopted: asyncio.Event) -> None:
         """After a start no lease expires for one lease time: its holder may be on its way back."""
@@ -98,10 +148,19 @@ class Sweeps:
         await self._parts.clock.sleep(self._lease_s)
 
         async def once() -> None:
-            if await self.expire() < BATCH:
-                await self._parts.clock.sleep(self._poll_s)
+            wait_s = await self._until_next_lease_end()
+            if wait_s or not await self.expire():
+                await self._parts.clock.sleep(wait_s or AFTER_ERROR_S)
 
         await self._forever(once)
+
+    async def _until_next_lease_end(self) -> float:
+        """Seconds until a lease may be over. One that is granted meanwhile lasts for a lease time."""
+        longest_s = min(self._poll_s, self._lease_s)
+        ends_at = await self._parts.store.next_lease_end_at()
+        if ends_at is None:
+            return longest_s
+        return max(min((ends_at - self._parts.clock.now()).total_seconds(), longest_s), 0.0)
 
     async def _forever(self, once: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -28,6 +28,10 @@ class EventKind(enum.IntEnum):
     DELETED = 15
     HELD = 16
     RELEASED = 17
+    SKIPPED = 18
+    UNBLOCKED = 19
+    REOPENED = 20
+    MOVED = 21
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,13 +16,31 @@ RANDOM_BITS = 74
 
 def job_id(unix_ms: int, randomness: int) -> JobId:
     """The id of a job made at `unix_ms`, told apart by the low 74 bits of `randomness`."""
+    return JobId(_identity("j", unix_ms, randomness))
+
+
+def operation_id(unix_ms: int, randomness: int) -> str:
+    """The id of an operation: as a job's, with an `o` in front."""
+    return _identity("o", unix_ms, randomness)
+
+
+def _identity(letter: str, unix_ms: int, randomness: int) -> str:
     low = randomness & ((1 << RANDOM_BITS) - 1)
     rand_a, rand_b = low >> 62, low & ((1 << 62) - 1)
     value = (unix_ms & 0xFFFF_FFFF_FFFF) << 80 | 7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b
     pairs = _PAIRS
-    return JobId("j" + "".join([pairs[value >> shift & 1023] for shift in range(120, -1, -10)]))
+    return letter + "".join([pairs[value >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def is_job_id(text: str) -> bool:
     """Whether `text` has the form of a job's id (it need not exist)."""
-    return len(text) == ID_LENGTH and text[0] == "j" and all(c in _ALPHABET for c in text[1:])
+    return _is_identity("j", text)
+
+
+def is_operation_id(text: str) -> bool:
+    """Whether `text` has the form of an operation's id (it need not exist)."""
+    return _is_identity("o", text)
+
+
+def _is_identity(letter: str, text: str) -> bool:
+    return len(text) == ID_LENGTH and text[0] == letter and all(c in _ALPHABET for c in text[1:])

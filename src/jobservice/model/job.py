@@ -5,6 +5,7 @@ import datetime as dt
 import enum
 from collections.abc import Mapping
 
+from jobservice.model.graph import Verdict
 from jobservice.model.lifecycle import Reason, State
 from jobservice.model.spec import JobSpec
 
@@ -78,10 +79,20 @@ class Job:
     started_at: dt.datetime | None = None
     ended_at: dt.datetime | None = None
     delete_requested: bool = False
+    blocked_key: str = ""
+    """The concurrency key that a QUEUED job waits for; empty where no claim has found one taken."""
     progress: Progress | None = None
     """Of the newest attempt."""
     attempts: tuple[Attempt, ...] = ()
     """Oldest first; empty in lists."""
+    schedule: str = ""
+    """The schedule that made it."""
+    schedule_at: dt.datetime | None = None
+    """The nominal time that it was made for."""
+    cause_job_id: str = ""
+    """Whose end is the first cause of the reason DEPENDENCY; empty in lists."""
+    verdicts: tuple[Verdict, ...] = ()
+    """Of each of the dependencies; empty in lists."""
 
     @property
     def etag(self) -> str:
@@ -97,12 +108,32 @@ class NewJob:
     job_id: str
     spec: JobSpec
     created_at: dt.datetime
+    state: State = State.QUEUED
+    """What it would be without dependencies: QUEUED, or SCHEDULED until `start_at`."""
+    start_at: dt.datetime | None = None
+    """When a SCHEDULED one becomes due."""
+    schedule: str = ""
+    schedule_at: dt.datetime | None = None
 
 
 EDITABLE_ALWAYS = frozenset({"name", "labels"})
-EDITABLE_UNTIL_FINAL = frozenset({"priority", "queue", "timeout", "retry_policy", "stop_grace"})
+EDITABLE_UNTIL_FINAL = frozenset(
+    {
+        "priority",
+        "queue",
+        "timeout",
+        "retry_policy",
+        "stop_grace",
+        "queue_timeout",
+        "total_timeout",
+        "deadline",
+    }
+)
+EDITABLE_BEFORE_START = frozenset({"start_after"})
+"""While a job is SCHEDULED for its first start."""
+EDITABLE = EDITABLE_ALWAYS | EDITABLE_UNTIL_FINAL | EDITABLE_BEFORE_START
 
 
 Edits = Mapping[str, object]
-"""New values by the name of the field, out of the two sets above, as `JobSpec` holds them (the
+"""New values by the name of the field, out of the sets above, as `JobSpec` holds them (the
 policy under `retry_policy`)."""

@@ -6,10 +6,10 @@ writes a state names its moves in its header, and a test holds those to this tab
 | state | who moves it on |
 |---|---|
 | BLOCKED | the end of the jobs it depends on |
-| SCHEDULED | its start time (`release_due`), a cancel, a hold |
-| HELD | a person who releases or cancels it |
-| QUEUED | a worker's claim, a cancel, a hold |
-| RUNNING | the end or loss of its attempt, a cancel or delete |
+| SCHEDULED | its start time (`release_due`), a cancel, a hold, the end of its time |
+| HELD | a person who releases or cancels it, the end of its time |
+| QUEUED | a worker's claim, a cancel, a hold, the end of its time (`time_out_jobs`) |
+| RUNNING | the end or loss of its attempt, a cancel or delete, the end of its time |
 | STOPPING | the end of its attempt, once the process tree is gone |
 | SUCCEEDED, FAILED, CANCELLED, SKIPPED | `RetryJob`; `DeleteJob` and retention remove it |
 """
@@ -127,6 +127,8 @@ TRANSITIONS: Mapping[tuple[State, Trigger], State] = MappingProxyType(
     }
 )
 
+FIRST = frozenset({State.BLOCKED, State.SCHEDULED, State.QUEUED})
+"""The states in which a job comes to be."""
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.SKIPPED})
 WAITING = frozenset({State.BLOCKED, State.SCHEDULED, State.HELD, State.QUEUED})
 LIVE = frozenset({State.RUNNING, State.STOPPING})

@@ -5,6 +5,9 @@ import datetime as dt
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from jobservice.model.graph import Condition, OnUnmet, Rule
+from jobservice.model.limit import NORMAL_WEIGHT, ConcurrencyKey
+
 DEFAULT_QUEUE = "default"
 DEFAULT_CLUSTER = "local"
 DEFAULT_TENANT = "default"
@@ -40,6 +43,29 @@ class RetryPolicy:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Dependency:
+    """Another job, and how it has to end for this one to run."""
+
+    job_id: str = ""
+    """Empty where `request_index` says which."""
+    condition: Condition = Condition.SUCCEEDED
+    delay: dt.timedelta = dt.timedelta(0)
+    """How long after its end the job starts at the earliest."""
+    request_index: int | None = None
+    """Of another job of the same batch, until that has an id."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DependencyPolicy:
+    """When a job with dependencies runs, and what becomes of it when it cannot."""
+
+    rule: Rule = Rule.ALL
+    at_least: int = 0
+    """With `Rule.AT_LEAST` alone."""
+    on_unmet: OnUnmet = OnUnmet.SKIP
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class JobSpec:
     """All that a user says of a job. Defaults are filled in: nothing here is "unset"."""
 
@@ -54,3 +80,21 @@ class JobSpec:
     retry: RetryPolicy = RetryPolicy()
     stop_grace: dt.timedelta = DEFAULT_STOP_GRACE
     output_limit_bytes: int = DEFAULT_OUTPUT_LIMIT_BYTES
+    start_after: dt.datetime | None = None
+    """The earliest start; None is at once, or after `start_delay`."""
+    start_delay: dt.timedelta | None = None
+    """The earliest start, counted from the creation. Not together with `start_after`."""
+    concurrency_keys: tuple[ConcurrencyKey, ...] = ()
+    """Each names another key; the job starts when it can have all of them at once."""
+    fairness_key: str = ""
+    """Jobs of a tenant with different keys take turns."""
+    fairness_weight: int = NORMAL_WEIGHT
+    """The share of its fairness key, in thousandths."""
+    dependencies: tuple[Dependency, ...] = ()
+    """Empty in lists."""
+    dependency_policy: DependencyPolicy = DependencyPolicy()
+    queue_timeout: dt.timedelta | None = None
+    """Of one wait for a worker; None is without a limit."""
+    total_timeout: dt.timedelta | None = None
+    """Of all of it: every wait, attempt and backoff. See `model/bounds.py`."""
+    deadline: dt.datetime | None = None

@@ -109,6 +109,10 @@ def _tell_readiness(fd: int, message: str) -> None:
             os.close(fd)
 
 
+LOCKS = "trees-"
+"""How the files begin that the supervisors of a runner hold locks on."""
+
+
 class Program:
     """All parts of a runner, built for a data directory."""
 
@@ -129,6 +133,10 @@ class Program:
     def _path(self, name: str) -> str:
         return f"{self._directory}/{name}"
 
+    def _locks_path(self, incarnation: str) -> str:
+        """What the supervisors of a runner hold a lock on while they live."""
+        return self._path(f"{LOCKS}{incarnation}")
+
     # --- a new runner --------------------------------------------------------------------------
 
     def _start(self) -> None:
@@ -137,7 +145,13 @@ class Program:
         if contents.damaged:
             log.say(f"{contents.damaged} damaged lines of the journal were skipped")
         recovery = Recovery(
-            contents, self._data_id, os.path.abspath(self._flags.attempts), self._boot_id
+            contents,
+            self._data_id,
+            os.path.abspath(self._flags.attempts),
+            self._boot_id,
+            locks=[
+                self._path(name) for name in os.listdir(self._directory) if name.startswith(LOCKS)
+            ],
         )
         recovered = recovery.run()
         containment = self._choose_containment(incarnation)
@@ -204,7 +218,7 @@ class Program:
                 if wanted == "cgroup":
                     raise CannotStart(f"no containment by cgroup here: {error}") from None
                 log.say(f"containment by subreaper, since cgroups are not to be had: {error}")
-        return SubreaperContainment(self._reactor)
+        return SubreaperContainment(self._reactor, self._locks_path(incarnation))
 
     def _listen(self) -> socket.socket:
         path = self._path("runner.sock")
@@ -236,7 +250,8 @@ class Program:
                 self._reactor, state["containment"]["base"], incarnation, state["containment"]
             )
         else:
-            containment = SubreaperContainment(self._reactor, state["containment"])
+            locks = self._locks_path(incarnation)
+            containment = SubreaperContainment(self._reactor, locks, state["containment"])
         kept = journal.Journal(
             self._path("journal"),
             self._journal_record(incarnation),

@@ -8,12 +8,17 @@ Found are, in this order: all that lives in the cgroups of this data directory; 
 journal, by pid *and* start time *and* boot id, with their descendants; and, as a second net, processes
 whose environment at their start names an attempt of the journal or a progress file beneath our root.
 No signal goes to a pid whose start time or boot is another.
+
+Without cgroups a process that emptied its environment and left its parents is found by none of these. It
+has a supervisor above it, which kills its tree when the runner dies; so the supervisors of dead runners
+are waited for, by the locks that they hold.
 """
 
+import fcntl
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from . import cgroup, journal, limits, log, processes
 from .attempt import LOST
@@ -30,12 +35,18 @@ class Recovery:
     """Ends what a dead runner left."""
 
     def __init__(
-        self, contents: journal.Contents, data_id: str, attempts_root: str, boot_id: str
+        self,
+        contents: journal.Contents,
+        data_id: str,
+        attempts_root: str,
+        boot_id: str,
+        locks: Sequence[str],
     ) -> None:
         self._entries = {key: entry for key, entry in contents.entries.items() if not entry.end}
         self._same_boot = contents.runner.get("boot_id") == boot_id
         self._journal_is_whole = bool(contents.runner) and not contents.damaged
         self._root = attempts_root
+        self._locks = list(locks)
         self._bases = cgroup.find_bases(data_id)
         self._leave_their_cgroups()
 
@@ -48,7 +59,7 @@ class Recovery:
 
     def is_needed(self) -> bool:
         """Whether anything may be alive."""
-        return bool(self._bases or self._entries) or not self._journal_is_whole
+        return bool(self._bases or self._entries or self._locks) or not self._journal_is_whole
 
     def run(self) -> bool:
         """Kill, for RECOVERY_S at most; True when nothing is left."""
@@ -64,6 +75,8 @@ class Recovery:
         if not self.is_needed():
             return True
         clean = self._empty_cgroups()
+        self._locks = [path for path in self._locks if not _is_let_go(path)]
+        clean = clean and not self._locks
         if self._same_boot or not self._journal_is_whole:
             for pid, started in self._find_processes():
                 clean = False
@@ -118,6 +131,22 @@ class Recovery:
             self.report(attempts)
         else:
             reactor.after(_LOOK_AGAIN_SLOWLY_S, lambda: self.go_on(reactor, attempts))
+
+
+def _is_let_go(path: str) -> bool:
+    """Whether no supervisor holds a lock any more; its file is removed then."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def _is_still(started: int) -> Callable[[int], bool]:

@@ -7,6 +7,7 @@ the attempt is LOST.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import resource
@@ -107,8 +108,15 @@ class SubreaperContainment:
 
     name = "subreaper"
 
-    def __init__(self, reactor: Reactor, state: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, reactor: Reactor, lock_path: str, state: dict[str, Any] | None = None
+    ) -> None:
         self.reactor = reactor
+        self._lock_path = lock_path
+        self._lock = os.open(
+            lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
+        fcntl.flock(self._lock, fcntl.LOCK_SH)  # and with us every supervisor, until it ends
         self._handles: dict[int, Handle] = {}
         self._waiting: list[Handle] = []
         self._orphaned: list[SupervisedTree] = []
@@ -121,7 +129,7 @@ class SubreaperContainment:
     def spawn(self, owner: Owner, program: Program) -> SupervisedTree:
         handle = self._employ(program)
         if handle is None:
-            handle = self._add(Handle(*fork_supervisor(program)))
+            handle = self._add(Handle(*fork_supervisor(program, self._lock)))
         handle.tree = SupervisedTree(self, owner, handle)
         return handle.tree
 
@@ -237,11 +245,16 @@ class SubreaperContainment:
     # --- the end -------------------------------------------------------------------------------
 
     def handover(self) -> dict[str, Any]:
-        self.close()
+        self._end_idle()
         return {}
 
     def close(self) -> None:
-        """End the supervisors that have no tree, and reap them."""
+        """End the supervisors that have no tree; nothing is to be proven to the next runner."""
+        self._end_idle()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._lock_path)
+
+    def _end_idle(self) -> None:
         idle = [handle for handle in self._handles.values() if handle.tree is None]
         self._waiting.clear()
         for handle in idle:

@@ -8,7 +8,8 @@ waits for the next program when the tree is empty: to fork one per attempt would
 much as the attempt.
 
 When the runner dies (by any signal) the supervisor kills its whole tree and ends: it learns it from
-the end of their socket and by PR_SET_PDEATHSIG.
+the end of their socket and by PR_SET_PDEATHSIG. Until then it holds a lock that it has from the runner:
+so the next runner knows that there are trees it cannot see (`recovery`).
 
 Over a pair of SOCK_SEQPACKET sockets. To the supervisor: a program (a JSON object, with its
 descriptors), or one byte, TERMINATE or KILL, which means nothing while there is no tree. From it:
@@ -175,8 +176,10 @@ class Supervisor:
                     self._had_term.add(pid)
 
 
-def fork_supervisor(program: Program) -> tuple[int, socket.socket]:
+def fork_supervisor(program: Program, lock: int) -> tuple[int, socket.socket]:
     """Fork a supervisor that runs `program`; its pid and our end of the socket.
+
+    It keeps the descriptor `lock`, and nothing else of ours, for as long as it lives.
 
     Raises:
         LaunchFailure: the host has no process or no socket for us.
@@ -197,18 +200,21 @@ def fork_supervisor(program: Program) -> tuple[int, socket.socket]:
             "process", error.errno or 0, f"The host cannot start a process: {error.strerror}."
         ) from None
     if pid == 0:
-        _become_supervisor(theirs, runner, program)
+        _become_supervisor(theirs, lock, runner, program)
     theirs.close()
     ours.setblocking(False)
     return pid, ours
 
 
-def _become_supervisor(control: socket.socket, runner: int, program: Program) -> NoReturn:
+def _become_supervisor(
+    control: socket.socket, lock: int, runner: int, program: Program
+) -> NoReturn:
     """In the forked child: let go of everything that is the runner's."""
     try:
         kept = sorted(
             {
                 control.fileno(),
+                lock,
                 program.stdin,
                 program.stdout,
                 program.stderr,

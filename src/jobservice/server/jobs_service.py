@@ -8,21 +8,21 @@ import grpc
 from google.protobuf.message import Message
 
 from jobservice.blobs.port import Outputs, Stream
-from jobservice.engine import browse, cancel, edit, hold, submit
+from jobservice.engine import browse, cancel, edit, hold, move, submit
 from jobservice.engine.parts import Parts
 from jobservice.engine.read_logs import LogRequest, read_logs
 from jobservice.engine.watch import ChangeFeed
-from jobservice.errors import InvalidRequest, Violation
-from jobservice.model.ids import job_id
-from jobservice.model.job import NewJob
-from jobservice.model.spec import DEFAULT_CLUSTER, JobSpec
+from jobservice.model.queue import Move
+from jobservice.model.spec import JobSpec
+from jobservice.server import asked
 from jobservice.server.calls import Calls
+from jobservice.server.handlers import handlers_of
 from jobservice.server.watching import watch_jobs
 from jobservice.store.port import JobKey, JobQuery, Order, RequestKey
 from jobservice.wire import convert, tokens
 from jobservice.wire import messages as pb
-
-SERVICE_NAME = "jobservice.v1.JobService"
+from jobservice.wire.digest import request_digest
+from jobservice.wire.pages import to_filter
 
 
 class JobsService:
@@ -35,31 +35,18 @@ class JobsService:
 
     def handlers(self, calls: Calls) -> grpc.GenericRpcHandler:
         """Every method of the service with its wrapper."""
-        waiting = {"DeleteJob", "CancelJob"}
-        methods: dict[str, Any] = {}
-        for method in pb.SERVICE.methods:
-            handler = getattr(self, method.name)
-            codec: dict[str, Any] = {
-                "request_deserializer": pb.message_class(method.input_type).FromString,
-                "response_serializer": pb.message_class(method.output_type).SerializeToString,
-            }
-            if method.server_streaming:
-                wrapped = calls.streaming(handler)
-                methods[method.name] = grpc.unary_stream_rpc_method_handler(wrapped, **codec)
-            else:
-                wrap = calls.waiting if method.name in waiting else calls.unary
-                methods[method.name] = grpc.unary_unary_rpc_method_handler(wrap(handler), **codec)
-        return grpc.method_handlers_generic_handler(SERVICE_NAME, methods)
+        return handlers_of(pb.SERVICE, self, calls, waiting={"DeleteJob", "CancelJob"})
 
     # --- submit -------------------------------------------------------------------------------
 
     async def CreateJob(self, request: pb.CreateJobRequest, tenant: str) -> Message:
         """One job, durable on return."""
         spec = convert.to_spec(request.job)
-        _check_clusters([spec], "job")
+        asked.check([spec], "job", self._parts.clock.now())
         if request.validate_only:
-            preview = self._preview(tenant, spec)
-            return pb.CreateJobResponse(job=convert.job_message(preview, convert.View.FULL))
+            [job] = await submit.submit(self._parts, tenant, [spec], None, validate_only=True)
+            job = dataclasses.replace(job, job_id="")
+            return pb.CreateJobResponse(job=convert.job_message(job, convert.View.FULL))
         key = _request_key(request.request_id, [spec])
         [job] = await submit.submit(self._parts, tenant, [spec], key)
         return pb.CreateJobResponse(job=convert.job_message(job, convert.View.FULL))
@@ -67,16 +54,12 @@ class JobsService:
     async def BatchCreateJobs(self, request: pb.BatchCreateJobsRequest, tenant: str) -> Message:
         """All jobs or none."""
         specs = [convert.to_spec(each.job) for each in request.requests]
-        _check_clusters(specs, "requests[{}].job")
+        path = "requests[{}].job"
+        asked.check(specs, path, self._parts.clock.now())
         key = _request_key(request.request_id, specs)
-        jobs = await submit.submit(self._parts, tenant, specs, key)
+        jobs = await submit.submit(self._parts, tenant, specs, key, path=path)
         view = convert.view(request.view)
         return pb.BatchCreateJobsResponse(jobs=[convert.job_message(job, view) for job in jobs])
-
-    def _preview(self, tenant: str, spec: JobSpec) -> Any:
-        now = self._parts.clock.now()
-        preview = submit.as_submitted(NewJob(tenant, job_id(0, 0), spec, now))
-        return dataclasses.replace(preview, job_id="")
 
     # --- one job ------------------------------------------------------------------------------
 
@@ -84,6 +67,15 @@ class JobsService:
         """The job with its attempts."""
         job = await cancel.get_job(self._parts, JobKey(tenant, request.job_id))
         return pb.GetJobResponse(job=convert.job_message(job, convert.View.FULL))
+
+    async def MoveJob(self, request: pb.MoveJobRequest, tenant: str) -> Message:
+        """Another place in the queue."""
+        place = request.WhichOneof("place")
+        assert place is not None  # checked by the rules of the proto
+        other = str(getattr(request, place)) if place in {"before", "after"} else None
+        key = JobKey(tenant, request.job_id)
+        job = await move.move(self._parts, key, Move[place.upper()], other)
+        return pb.MoveJobResponse(job=convert.job_message(job, convert.View.FULL))
 
     async def GetJobStatus(self, request: pb.GetJobStatusRequest, tenant: str) -> Message:
         """Where it is."""
@@ -97,10 +89,12 @@ class JobsService:
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, tenant: str) -> Message:
         """Change fields."""
+        edits = convert.to_edits(request)
+        asked.check_edits(edits, self._parts.clock.now())
         job = await edit.update(
             self._parts,
             JobKey(tenant, request.job.job_id),
-            convert.to_edits(request),
+            edits,
             edit_version=cancel.edit_version(request.job.etag),
         )
         return pb.UpdateJobResponse(job=convert.job_message(job, convert.View.FULL))
@@ -158,7 +152,7 @@ class JobsService:
 
     async def _page(self, request: Any, tenant: str, order: Order) -> tuple[list[pb.Job], str]:
         view = convert.view(request.view)
-        wanted = convert.to_filter(request)
+        wanted = to_filter(request)
         query = JobQuery(
             tenant=tenant,
             order=order,
@@ -169,6 +163,7 @@ class JobsService:
             labels=wanted.labels,
             ended_from=wanted.ended_from,
             ended_before=wanted.ended_before,
+            filter=wanted.filter,
             full=view is convert.View.FULL,
         )
         page = await self._parts.store.list_jobs(
@@ -215,19 +210,4 @@ def _offsets(request: pb.ReadLogsRequest) -> dict[Stream, int]:
 def _request_key(request_id: str, specs: list[JobSpec]) -> RequestKey | None:
     if not request_id:
         return None
-    return RequestKey(request_id, convert.request_digest(specs))
-
-
-def _check_clusters(specs: list[JobSpec], path: str) -> None:
-    """Only what is configured can run a job; now that is this host."""
-    violations = [
-        Violation(
-            f"{path.format(index)}.cluster",
-            f"there is no cluster {spec.cluster!r}; configured: {DEFAULT_CLUSTER}",
-            "CLUSTER_UNKNOWN",
-        )
-        for index, spec in enumerate(specs)
-        if spec.cluster != DEFAULT_CLUSTER
-    ]
-    if violations:
-        raise InvalidRequest(violations)
+    return RequestKey(request_id, request_digest(specs))

@@ -9,14 +9,21 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from jobservice.blobs.port import Outputs
 from jobservice.config import Settings
+from jobservice.engine.limits import Slots
 from jobservice.engine.parts import Parts
 from jobservice.engine.watch import ChangeFeed
 from jobservice.errors import SetupError
 from jobservice.server.calls import Calls
 from jobservice.server.health_service import HealthService
-from jobservice.server.jobs_service import SERVICE_NAME, JobsService
+from jobservice.server.jobs_service import JobsService
+from jobservice.server.limits_service import LimitsService
+from jobservice.server.operations_service import OperationsService
+from jobservice.server.queues_service import QueuesService
+from jobservice.server.schedules_service import SchedulesService
 from jobservice.telemetry import logger
+from jobservice.wire.messages import SERVICES
 
+SERVICE_NAMES = tuple(service.full_name for service in SERVICES)
 KEEPALIVE_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 PINGS_EVERY_MS = 15_000
@@ -31,7 +38,13 @@ class Listener:
     """Serves the API until it is stopped."""
 
     def __init__(
-        self, settings: Settings, parts: Parts, feed: ChangeFeed, outputs: Outputs
+        self,
+        settings: Settings,
+        parts: Parts,
+        feed: ChangeFeed,
+        outputs: Outputs,
+        *,
+        worker_id: str,
     ) -> None:
         self._settings = settings
         self._calls = Calls(
@@ -39,8 +52,16 @@ class Listener:
             wait_s=settings.wait_timeout_s,
             max_streams=settings.max_streams,
         )
-        self._jobs = JobsService(parts, feed, outputs)
-        self._health = HealthService([SERVICE_NAME])
+        self._services: tuple[
+            JobsService | SchedulesService | OperationsService | QueuesService | LimitsService, ...
+        ] = (
+            JobsService(parts, feed, outputs),
+            SchedulesService(parts),
+            OperationsService(parts),
+            QueuesService(parts),
+            LimitsService(parts, Slots(worker_id, settings.slots)),
+        )
+        self._health = HealthService(SERVICE_NAMES)
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> list[str]:
@@ -53,7 +74,8 @@ class Listener:
             options=_options(self._settings.max_message_bytes),
             maximum_concurrent_rpcs=self._settings.max_calls,
         )
-        server.add_generic_rpc_handlers((self._jobs.handlers(self._calls),))
+        handlers = tuple(each.handlers(self._calls) for each in self._services)
+        server.add_generic_rpc_handlers(handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         _reflect(server)
         addresses = [_bind(server, f"unix:{self._settings.socket_path}")]
@@ -116,7 +138,7 @@ def _is_loopback(host: str) -> bool:
 
 def _reflect(server: grpc.aio.Server) -> None:
     """Reflection as v1alpha and as v1, which grpcio does not ship; their messages are the same."""
-    names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names = (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
     servicer = reflection.aio.ReflectionServicer(names)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

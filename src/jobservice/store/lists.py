@@ -15,10 +15,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobservice.clock import to_us
+from jobservice.clock import from_us, to_us
+from jobservice.model.filter import states_of
 from jobservice.model.job import Job
 from jobservice.model.lifecycle import ACTIVE, FINAL, LIVE, State
-from jobservice.store.port import JobPage, JobQuery, Order
+from jobservice.model.operation import Place
+from jobservice.store.filters import Conditions, behind_prefix
+from jobservice.store.port import JobKey, JobPage, JobQuery, Order, TargetPage
 from jobservice.store.rows import Columns, cursor_of, cursor_token, dump_json, job_of, us_or_none
 from jobservice.store.sqlfile import Query
 
@@ -27,7 +30,6 @@ WALK = 20_000
 
 _FORWARD = frozenset({Order.CREATED_ASC})
 _ALL = frozenset(State)
-_LAST_CODE_POINT = 0x10FFFF
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,6 +39,8 @@ class Dialect:
     queries: Mapping[str, Query]
     labelled: str
     """The condition on a label, with `{n}` for its number: `:key{n}` and `:value{n}`."""
+    label: str
+    """The value of a label, NULL where there is none, with `{key}` for its key."""
     sorts: bool
     """Whether the order of a walk must be asked for in each of several runs, and again for jobs that
     are joined to it."""
@@ -68,6 +72,47 @@ class List:
         return JobPage(jobs, None if end is None else cursor_token(self._digest, *end))
 
 
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """The statements of some jobs by their keys, as those of a `List`."""
+
+    page: str
+    end: str
+    values: Mapping[str, Any]
+    _tenant: str
+    _limit: int
+
+    def is_full(self, rows: Sequence[Columns]) -> bool:
+        """Whether the rows of `page` are as many as were asked for, and there is another one."""
+        return len(rows) > self._limit
+
+    def answer(self, rows: Sequence[Columns], end: Columns | None) -> TargetPage:
+        """The jobs, out of what the statements answered."""
+        rows = rows[: self._limit + self.is_full(rows)]
+        if self.is_full(rows):
+            rows = rows[: self._limit]
+            end = rows[-1]
+        jobs = tuple(JobKey(self._tenant, job_id) for _, job_id in rows)
+        return TargetPage(jobs, None if end is None else Place(from_us(end[0]), end[1]))
+
+
+def targets_of(
+    dialect: Dialect, query: JobQuery, behind: Place | None, limit: int, walk: int = WALK
+) -> Targets | None:
+    """How to find the next jobs of a query behind a place; None where there is nothing to look at."""
+    query = _narrowed(query)
+    filters, values = _filters(dialect, query)
+    values.update(limit=limit + 1, walk=walk, last=walk - 1)
+    if behind is not None:
+        values["instant_us"], values["job_id"] = to_us(behind.created_at), behind.job_id
+    way = _way(dialect, query, begun=behind is not None)
+    if way is None or _matches_nothing(query):
+        return None
+    head = dialect.queries["list_ids"].text
+    page = _page(dialect, way, head + filters, query.order)
+    return Targets(page, f"{way} LIMIT 1 OFFSET :last", values, query.tenant, limit)
+
+
 def list_of(
     dialect: Dialect, query: JobQuery, limit: int, cursor: str | None, walk: int = WALK
 ) -> List | None:
@@ -77,19 +122,23 @@ def list_of(
         PageTokenInvalid: the cursor is not one of this query.
     """
     digest = _digest(query)
+    query = _narrowed(query)
     filters, values = _filters(dialect, query)
     values.update(limit=limit + 1, walk=walk, last=walk - 1)
     if cursor is not None:
         values["instant_us"], values["job_id"] = cursor_of(cursor, digest)
-    way = way_of(dialect, query.order, query.states, cursor is not None)
+    way = _way(dialect, query, begun=cursor is not None)
     if way is None or _matches_nothing(query):
         return None
-    page = _page(dialect, way, query, filters)
+    head = dialect.queries["list_full" if query.full else "list_basic"].text
+    page = _page(dialect, way, head + filters, query.order)
     return List(page, f"{way} LIMIT 1 OFFSET :last", values, query, limit, digest)
 
 
 def _matches_nothing(query: JobQuery) -> bool:
-    """Whether a filter holds a NUL, which no job has, and which PostgreSQL does not take."""
+    """Whether no job can be asked for: in no state, or with a NUL, which PostgreSQL does not take."""
+    if not query.states:
+        return True
     labels = (text for label in query.labels.items() for text in label)
     return any("\0" in text for text in (query.queue, query.name, *labels))
 
@@ -100,20 +149,32 @@ def _cursor(digest: str, order: Order, last: Job) -> str:
     return cursor_token(digest, to_us(instant), last.job_id)
 
 
-def _page(dialect: Dialect, way: str, query: JobQuery, filters: str) -> str:
-    head = dialect.queries["list_full" if query.full else "list_basic"].text
-    direction = _direction(query.order)
+def _narrowed(query: JobQuery) -> JobQuery:
+    """The query, with none of the states in which its filter cannot hold."""
+    if query.filter is None:
+        return query
+    return dataclasses.replace(query, states=query.states & states_of(query.filter))
+
+
+def _page(dialect: Dialect, way: str, select: str, order_: Order) -> str:
+    direction = _direction(order_)
     order = f" ORDER BY walked.instant_us {direction}, walked.job_id {direction}"
     tail = order if dialect.sorts else ""
-    return f"WITH walked AS ({way} LIMIT :walk) {head}{filters}{tail} LIMIT :limit"
+    return f"WITH walked AS ({way} LIMIT :walk) {select}{tail} LIMIT :limit"
 
 
 def _direction(order: Order) -> str:
     return "ASC" if order in _FORWARD else "DESC"
 
 
+def _way(dialect: Dialect, query: JobQuery, *, begun: bool) -> str | None:
+    return way_of(dialect, query.order, query.states, begun, query.created_before is not None)
+
+
 @functools.lru_cache(maxsize=512)
-def way_of(dialect: Dialect, order: Order, states: frozenset[State], begun: bool) -> str | None:
+def way_of(
+    dialect: Dialect, order: Order, states: frozenset[State], begun: bool, bounded: bool
+) -> str | None:
     """The jobs to walk over, in order, as instants and ids; None where there are none to look at."""
     queries = dialect.queries
     if order is Order.ENDED_DESC:
@@ -126,6 +187,7 @@ def way_of(dialect: Dialect, order: Order, states: frozenset[State], begun: bool
     sign, direction = ">" if order in _FORWARD else "<", _direction(order)
     column = "ended_us" if order is Order.ENDED_DESC else "created_us"
     behind = f" AND ({column}, job_id) {sign} (:instant_us, :job_id)" if begun else ""
+    behind += " AND created_us < :created_before" if bounded else ""
     order_by = f" ORDER BY instant_us {direction}, job_id {direction}"
     if dialect.sorts and len(runs) > 1:
         runs = [f"({run}{behind}{order_by})" for run in runs]
@@ -146,7 +208,7 @@ def _filters(dialect: Dialect, query: JobQuery) -> tuple[str, dict[str, Any]]:
         values["queue"] = query.queue
     if query.name:
         values["name"] = query.name
-        values["name_end"] = _behind_prefix(query.name)
+        values["name_end"] = behind_prefix(query.name)
         sql += (
             " AND jobs.name >= :name AND jobs.name < :name_end"
             if query.name_is_prefix
@@ -158,18 +220,14 @@ def _filters(dialect: Dialect, query: JobQuery) -> tuple[str, dict[str, Any]]:
     if query.ended_before is not None:
         sql += " AND jobs.ended_us < :ended_before"
         values["ended_before"] = us_or_none(query.ended_before)
+    if query.created_before is not None:
+        values["created_before"] = us_or_none(query.created_before)
     for n, (key, value) in enumerate(sorted(query.labels.items())):
         sql += dialect.labelled.format(n=n)
         values[f"key{n}"], values[f"value{n}"] = key, value
+    if query.filter is not None:
+        sql += f" AND {Conditions(dialect.label, values).of(query.filter)}"
     return sql, values
-
-
-def _behind_prefix(prefix: str) -> str:
-    """The first text, in the order of code points, that is behind every text with this prefix."""
-    last = ord(prefix[-1])
-    if last == _LAST_CODE_POINT:
-        return _behind_prefix(prefix[:-1]) if prefix[:-1] else prefix + prefix
-    return prefix[:-1] + chr(0xE000 if last == 0xD7FF else last + 1)
 
 
 def _digest(query: JobQuery) -> str:
@@ -185,6 +243,8 @@ def _digest(query: JobQuery) -> str:
             sorted(query.labels.items()),
             us_or_none(query.ended_from),
             us_or_none(query.ended_before),
+            None if query.filter is None else str(query.filter),
+            us_or_none(query.created_before),
         ]
     )
     return f"{zlib.crc32(text.encode()):08x}"

@@ -29,6 +29,8 @@ from typing import Protocol
 
 from jobservice.model.attempt import Fence
 from jobservice.model.event import Change
+from jobservice.model.filter import Filter
+from jobservice.model.graph import Verdict
 from jobservice.model.job import AttemptState, Edits, Job, NewJob
 from jobservice.model.lease import AttemptEnd as AttemptEnd
 from jobservice.model.lease import AttemptStart as AttemptStart
@@ -37,7 +39,18 @@ from jobservice.model.lease import LeaseAnswer as LeaseAnswer
 from jobservice.model.lease import LiveAttempt as LiveAttempt
 from jobservice.model.lease import ProgressReport as ProgressReport
 from jobservice.model.lifecycle import Reason, State, Trigger
+from jobservice.model.limit import Limit, LimitKind
+from jobservice.model.operation import Place
+from jobservice.model.queue import Move, Queue
 from jobservice.model.spec import JobSpec, RetryPolicy
+from jobservice.store.operation_port import OperationStore
+from jobservice.store.rule_port import COUNTED_DEPTH as COUNTED_DEPTH
+from jobservice.store.rule_port import FLOW_EVENTS as FLOW_EVENTS
+from jobservice.store.rule_port import FLOW_WINDOW as FLOW_WINDOW
+from jobservice.store.rule_port import Holder as Holder
+from jobservice.store.rule_port import QueueCounts as QueueCounts
+from jobservice.store.rule_port import RuleStore
+from jobservice.store.schedule_port import ScheduleStore
 
 # --- submit -----------------------------------------------------------------------------------
 
@@ -60,6 +73,31 @@ class Insertion(enum.Enum):
     CONFLICT = enum.auto()
     """The request_id is known with another digest: `job_ids` are the jobs of then; nothing was
     created."""
+    NO_PARENT = enum.auto()
+    """Dependencies name jobs that nobody knows, those in `missing`; nothing was created."""
+    DRAINED = enum.auto()
+    """`queue` takes no new jobs; nothing was created."""
+    QUEUE_FULL = enum.auto()
+    """`queue` is full, and nobody gives way; nothing was created."""
+    STOOD_FOR = enum.auto()
+    """`queue` is full, or `key` is taken: the one of `job_ids` stands for the new job; nothing was
+    created."""
+    KEY_TAKEN = enum.auto()
+    """`key` is taken, by `job_ids` and perhaps more; nothing was created."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where a new job that depends on others begins."""
+
+    state: State
+    revision: int
+    reason: Reason
+    message: str
+    start_at: dt.datetime | None
+    ended_at: dt.datetime | None
+    cause_job_id: str
+    verdicts: tuple[Verdict, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,6 +106,16 @@ class Inserted:
 
     insertion: Insertion
     job_ids: tuple[str, ...]
+    arrivals: Mapping[str, Arrival] = dataclasses.field(default_factory=dict)
+    """By id: of the new jobs that depend on others."""
+    missing: tuple[tuple[int, int], ...] = ()
+    """Places of jobs in the call, and of dependencies in these, that name a job that nobody knows."""
+    queue: str = ""
+    """The one that is drained or full."""
+    key: str = ""
+    """The one that is taken."""
+    stopped: tuple[Fence, ...] = ()
+    """Attempts of other jobs that have to end for the new one."""
 
 
 # --- attempts ---------------------------------------------------------------------------------
@@ -85,6 +133,11 @@ class LiveJob:
     failure_count: int
     lost_count: int
     delete_requested: bool
+    has_children: bool = False
+    """Whether others depend on it."""
+    reason: Reason = Reason.NONE
+    """Why a STOPPING one is to end."""
+    message: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,6 +162,24 @@ Settle = Callable[[LiveJob, AttemptEnd], Settlement]
 """Pure and quick: it runs inside the transaction."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Woken:
+    """What a sweep over the keys of parked jobs did."""
+
+    count: int
+    after: tuple[str, str] | None
+    """Tenant and key behind which the next call goes on; None after the last one."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim came to."""
+
+    claims: list[Claim]
+    waits_for_rate: bool = False
+    """A job was parked until a rate allows it: the time of the next due one may have changed."""
+
+
 # --- stop, edit, delete -----------------------------------------------------------------------
 
 
@@ -122,6 +193,8 @@ class StopRequest:
     """Also record, in the same transaction, that the job is to be deleted once it is final."""
     edit_version: int | None = None
     """When given, the job must be at this version."""
+    message: str = ""
+    """Why, for a person; empty where the caller does not say."""
 
 
 class Refusal(enum.Enum):
@@ -131,6 +204,12 @@ class Refusal(enum.Enum):
     STALE = enum.auto()
     """The job's `edit_version` is another."""
     WRONG_STATE = enum.auto()
+    OTHER_NOT_FOUND = enum.auto()
+    """The other job that the verb is about is not there."""
+    ELSEWHERE = enum.auto()
+    """The other job stands in another queue, under another fairness key, or is the job itself."""
+    EXISTS = enum.auto()
+    """It was to be made, and is there already."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,11 +223,36 @@ class Stopped:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class TimedOut:
+    """Jobs whose time was over."""
+
+    count: int
+    stopping: tuple[Fence, ...]
+    """Of the attempts that have to end."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class JobKey:
     """A job of a tenant."""
 
     tenant: str
     job_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MoveCall:
+    """Someone wants a queued job at another place."""
+
+    key: JobKey
+    move: Move
+    other: str | None
+    """The job to stand next to, for BEFORE and AFTER."""
+    now_us: int
+
+    @property
+    def keys(self) -> list[JobKey]:
+        """The job, and the other where there is one."""
+        return [self.key] if self.other is None else [self.key, JobKey(self.key.tenant, self.other)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -185,6 +289,8 @@ class JobQuery:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ended_from: dt.datetime | None = None
     ended_before: dt.datetime | None = None
+    filter: Filter | None = None
+    created_before: dt.datetime | None = None
     full: bool = False
     """Also read `env` and `stdin`."""
 
@@ -199,6 +305,15 @@ class JobPage:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class TargetPage:
+    """Some jobs of a query, by their keys, and how far the walk came."""
+
+    jobs: tuple[JobKey, ...]
+    place: Place | None
+    """The last job that was looked at; None when there are no more."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ChangePage:
     """Changes in order."""
 
@@ -207,26 +322,37 @@ class ChangePage:
     """Of the last one, or as asked where there is none: go on from here."""
 
 
-class Store(Protocol):
+class Store(ScheduleStore, OperationStore, RuleStore, Protocol):
     """The verbs. See the head of the module for what holds for all of them."""
 
     # submit
 
     async def insert_jobs(
-        self, jobs: Sequence[NewJob], *, request: RequestKey | None = None
+        self,
+        jobs: Sequence[NewJob],
+        *,
+        request: RequestKey | None = None,
+        validate_only: bool = False,
     ) -> Inserted:
-        """Store new jobs as QUEUED with their CREATED events: all of them or none.
+        """Store new jobs with their CREATED events: all of them or none.
 
         All jobs are of one tenant. With `request`, the same transaction looks the request_id up and
-        records it.
+        records it. A job that depends on others, of any age or of the same call, is BLOCKED unless its
+        dependencies are decided now; circles are the caller's to refuse. With `validate_only` the
+        answer is the same and nothing is written.
         """
 
     # attempts
 
     async def claim_jobs(
         self, *, worker_id: str, limit: int, lease_until: dt.datetime, now: dt.datetime
-    ) -> list[Claim]:
-        """Lease up to `limit` QUEUED jobs in `claim_key` order: RUNNING, with a new attempt STARTING."""
+    ) -> Claimed:
+        """Lease up to `limit` QUEUED jobs: RUNNING, with a new attempt STARTING.
+
+        None from a queue that a pause holds, and none over a limit of the service, a tenant, a queue
+        or a concurrency key; these are judged by the live leases in the same transaction. Tenants take
+        turns, and in a tenant its fairness keys; within one the order is `claim_key`.
+        """
 
     async def start_attempts(self, starts: Sequence[AttemptStart]) -> list[bool]:
         """Record that processes exist: the attempt is RUNNING, the job has a STARTED event."""
@@ -260,8 +386,32 @@ class Store(Protocol):
     async def record_progress(self, reports: Sequence[ProgressReport]) -> list[bool]:
         """Keep the newest progress of live attempts. Not a transition: no revision is used."""
 
+    async def settle_children(self, *, now: dt.datetime, limit: int) -> int:
+        """Tell the children of up to `limit` jobs what a transaction before had no room for.
+
+        Whatever makes a job final, or runs it again, tells those that depend on it in its own
+        transaction, up to about 1,000 of them and 32 down a chain. Returns of how many jobs.
+        """
+
     async def release_due(self, *, now: dt.datetime, limit: int) -> int:
         """Move SCHEDULED jobs whose `start_at` has come to QUEUED; returns how many."""
+
+    async def wake_parked(self, after: tuple[str, str], *, now: dt.datetime) -> Woken:
+        """Let claims look again at jobs that wait for concurrency keys which are free.
+
+        Ends, cancels and changed limits do so by themselves: this finds what they missed.
+        """
+
+    async def wake_rates(self, *, now: dt.datetime, limit: int) -> int:
+        """Let claims look again at jobs whose rate allows a start now; returns how many."""
+
+    async def time_out_jobs(self, *, now: dt.datetime, limit: int) -> TimedOut:
+        """End jobs whose time is over, the longest over first.
+
+        Those that were QUEUED for longer than their `queue_timeout` are FAILED with QUEUE_TIMEOUT.
+        Those whose total time or deadline is over are FAILED with TOTAL_TIMEOUT where they wait, and
+        STOPPING with that reason where an attempt runs.
+        """
 
     # what users ask of one job
 
@@ -279,12 +429,19 @@ class Store(Protocol):
     ) -> Job | Refusal:
         """Change fields, count `edit_version` up, with an UPDATED event.
 
-        WRONG_STATE when one of the fields may not be edited in the job's state, or the job is to be
-        deleted.
+        A new `start_after` moves the start of a SCHEDULED job that never had an attempt, and takes
+        the place of its `start_delay`. WRONG_STATE when one of the fields may not be edited in the
+        job's state, or the job is to be deleted.
         """
 
     async def retry_job(self, key: JobKey, *, now: dt.datetime) -> Job | Refusal:
-        """Queue a final job again: counters of failures and losses back to 0, attempts go on."""
+        """Queue a final job again: counters of failures and losses back to 0, attempts go on.
+
+        What was skipped or held because of it is BLOCKED again, and so on down. The job itself does not
+        wait for those it depends on.
+        Its total time is counted anew. WRONG_STATE when it is not final, is to be deleted, or its
+        deadline has passed.
+        """
 
     async def hold_job(self, key: JobKey, *, now: dt.datetime) -> Job | Refusal:
         """Keep a waiting job from starting; one that is HELD is left as it is.
@@ -295,19 +452,68 @@ class Store(Protocol):
     async def release_job(self, key: JobKey, *, now: dt.datetime) -> Job | Refusal:
         """Let a HELD job go on waiting: QUEUED at its old place, or SCHEDULED while its time is ahead.
 
-        Others that are not final are left as they are; WRONG_STATE when it is final.
+        One that was BLOCKED is so again, and moves on at once if it is decided now; one that is held
+        because its dependencies were not met runs regardless. Others that are not final are left as
+        they are; WRONG_STATE when it is final.
+        """
+
+    async def move_job(
+        self, key: JobKey, move: Move, other: str | None, *, now: dt.datetime
+    ) -> Job | Refusal:
+        """Give a QUEUED job another place, with a MOVED event.
+
+        Only jobs of one queue and fairness key are in one order: ELSEWHERE for others. A change of
+        priority, a hold or a retry gives it a place by priority and age again.
         """
 
     async def list_deletable(self, *, limit: int) -> list[Deletable]:
         """Final jobs whose deletion was asked for, and whose files are to be removed now."""
 
     async def delete_jobs(self, keys: Sequence[JobKey], *, now: dt.datetime) -> list[bool]:
-        """Remove every row of final jobs whose deletion was asked for; leave tombstones."""
+        """Remove every row of final jobs whose deletion was asked for; leave tombstones.
+
+        False also while children of a job are yet to be told of its end, and where one changed in the
+        same transaction.
+        """
 
     async def forget(self, *, before: dt.datetime, limit: int) -> int:
         """Drop request ids and tombstones that are older; returns how many rows."""
 
+    # queues and limits
+
+    async def save_queue(
+        self,
+        tenant: str,
+        name: str,
+        edits: Mapping[str, object],
+        *,
+        create: bool,
+        edit_version: int | None,
+        now: dt.datetime,
+    ) -> Queue | Refusal:
+        """Make a queue, or change fields of one; no claim obeys the old rules when this returns.
+
+        EXISTS where it is to be made and is there; NOT_FOUND where it is to be changed and is not,
+        but for the default queue, which is made then.
+        """
+
+    async def delete_queue(
+        self, tenant: str, name: str, *, edit_version: int | None
+    ) -> Refusal | None:
+        """Forget the rules of a queue; WRONG_STATE while a job of it is QUEUED or live."""
+
+    async def save_limit(self, limit: Limit, *, now: dt.datetime) -> None:
+        """Make or change a limit; no claim obeys the old one when this returns."""
+
+    async def delete_limit(self, tenant: str, kind: LimitKind, name: str) -> bool:
+        """Forget a limit; False where there is none."""
+
     # reads
+
+    async def find_targets(
+        self, query: JobQuery, *, behind: Place | None, limit: int
+    ) -> TargetPage:
+        """The next jobs of a query in the order CREATED_ASC."""
 
     async def find_job(self, key: JobKey) -> Job | None:
         """One job in full, with its attempts."""
@@ -329,6 +535,12 @@ class Store(Protocol):
 
     async def next_due_at(self) -> dt.datetime | None:
         """The earliest `start_at` of a SCHEDULED job."""
+
+    async def next_time_out_at(self) -> dt.datetime | None:
+        """When the time of a job is over next; see `time_out_jobs`."""
+
+    async def next_lease_end_at(self) -> dt.datetime | None:
+        """The earliest end of a lease."""
 
     async def head_position(self) -> str:
         """The position of the newest change."""

@@ -6,20 +6,24 @@ parts is JSON text. Nothing here knows an engine.
 
 import base64
 import binascii
+import dataclasses
 import datetime as dt
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jobservice.clock import from_us, to_us
 from jobservice.errors import PageTokenInvalid
 from jobservice.model.attempt import Fence
+from jobservice.model.bounds import expires_at
 from jobservice.model.event import Change, Event, EventKind
+from jobservice.model.graph import Condition, OnUnmet, Rule, Verdict
 from jobservice.model.job import Attempt, AttemptState, Job, NewJob, Progress
 from jobservice.model.lifecycle import Reason, State
+from jobservice.model.limit import ConcurrencyKey, Held, OnConflict, Use
 from jobservice.model.queue import claim_key
-from jobservice.model.spec import Command, JobSpec, RetryPolicy
+from jobservice.model.spec import Command, Dependency, DependencyPolicy, JobSpec, RetryPolicy
 
 _MICROSECOND = dt.timedelta(microseconds=1)
 dump_json = json.JSONEncoder(
@@ -96,20 +100,61 @@ def retry_policy(text: str) -> RetryPolicy:
     )
 
 
+def keys_text(keys: Sequence[ConcurrencyKey]) -> str:
+    """Concurrency keys as JSON; empty where there are none."""
+    if not keys:
+        return ""
+    return dump_json([[key.key, key.limit, key.weight, key.on_conflict] for key in keys])
+
+
+@functools.lru_cache(maxsize=4096)
+def keys_of(text: str) -> tuple[ConcurrencyKey, ...]:
+    """The concurrency keys of their JSON."""
+    if not text:
+        return ()
+    return tuple(
+        ConcurrencyKey(key, limit, weight, OnConflict(on_conflict))
+        for key, limit, weight, on_conflict in parse_json(text)
+    )
+
+
+def use_of(rows: Iterable[Columns]) -> Use:
+    """What live leases hold, out of the rows of `find_held`."""
+    return Use(
+        Held(tenant, queue, tuple((key.key, key.weight) for key in keys_of(text)), count)
+        for tenant, queue, text, count in rows
+    )
+
+
 # --- what is written --------------------------------------------------------------------------
 
 
 def job_row(job: NewJob) -> Columns:
-    """The fields of `insert_jobs`."""
+    """The fields of `insert_jobs`.
+
+    But for `last_position`, which comes behind the fifth, and the last two, about dependencies.
+    """
     spec, created_us = job.spec, to_us(job.created_at)
+    counted_from = job.start_at or job.created_at
+    queue_us = None if spec.queue_timeout is None else created_us + span_us(spec.queue_timeout)
     return (
         job.tenant,
         job.job_id,
+        job.state,
+        us_or_none(job.start_at),
+        created_us,
         claim_key(spec.priority, job.created_at),
         created_us,
         created_us,
-        created_us,
+        to_us(counted_from),
+        us_or_none(expires_at(spec, counted_from)),
+        queue_us,
         *editable_row(spec),
+        job.schedule or None,
+        us_or_none(job.schedule_at),
+        spec.fairness_key,
+        spec.fairness_weight,
+        keys_text(spec.concurrency_keys),
     )
 
 
@@ -123,6 +168,11 @@ def editable_row(spec: JobSpec) -> Columns:
         spec.queue,
         spec.name,
         text_map(spec.labels),
+        us_or_none(spec.start_after),
+        span_us_or_none(spec.start_delay),
+        span_us_or_none(spec.queue_timeout),
+        span_us_or_none(spec.total_timeout),
+        us_or_none(spec.deadline),
     )
 
 
@@ -141,6 +191,10 @@ def spec_row(job: NewJob) -> Columns:
     )
 
 
+_EDITABLE = 12
+"""How many columns `editable_row` has."""
+
+
 # --- what is read -----------------------------------------------------------------------------
 
 
@@ -150,8 +204,11 @@ def command_of(argv: str, work_dir: str, env: str = "{}", stdin: bytes | None = 
     return Command(tuple(parse_json(argv)), variables, stdin or b"", work_dir)
 
 
-def job_of(row: Columns, attempts: Sequence[Attempt] = ()) -> Job:
-    """A job out of the columns of the fragment `job_columns`, with `full_columns` behind or not."""
+def job_of(row: Columns, attempts: Sequence[Attempt] = (), dependencies: str | None = None) -> Job:
+    """A job out of the columns of the fragment `job_columns`, with `full_columns` behind or not.
+
+    What it depends on comes from the fragment `dependency_column`.
+    """
     (
         tenant,
         job_id,
@@ -179,13 +236,26 @@ def job_of(row: Columns, attempts: Sequence[Attempt] = ()) -> Job:
         step,
         estimated_us,
         reported_us,
+        schedule,
+        schedule_us,
+        fairness_key,
+        fairness_weight,
+        keys,
+        blocked_key,
         *more,
     ) = row
-    editable, full = more[:7], more[7:]
+    editable, full = more[:_EDITABLE], more[_EDITABLE:]
+    command = command_of(argv, work_dir, *full)
     return Job(
         tenant=tenant,
         job_id=job_id,
-        spec=spec_of(command_of(argv, work_dir, *full), cluster, output_limit_bytes, editable),
+        spec=dataclasses.replace(
+            spec_of(command, cluster, output_limit_bytes, editable, dependencies),
+            concurrency_keys=keys_of(keys),
+            fairness_key=fairness_key,
+            fairness_weight=fairness_weight,
+        ),
+        blocked_key=blocked_key,
         state=State(state),
         created_at=from_us(created_us),
         updated_at=from_us(updated_us),
@@ -204,12 +274,53 @@ def job_of(row: Columns, attempts: Sequence[Attempt] = ()) -> Job:
         delete_requested=bool(delete_requested),
         progress=progress_of(percent, step, estimated_us, reported_us),
         attempts=tuple(attempts),
+        schedule=schedule or "",
+        schedule_at=instant_or_none(schedule_us),
+        **_judged(reason, dependencies),
     )
 
 
-def spec_of(command: Command, cluster: str, output_limit_bytes: int, editable: Columns) -> JobSpec:
-    """A specification out of a command and the columns of `editable_row`."""
-    priority, timeout_us, stop_grace_us, retry, queue, name, labels = editable
+def _judged(reason: int, dependencies: str | None) -> Mapping[str, Any]:
+    """What became of the dependencies of a job."""
+    if dependencies is None:
+        return {}
+    *_, cause_id, edges = parse_json(dependencies)
+    return {
+        "cause_job_id": cause_id if reason == Reason.DEPENDENCY else "",
+        "verdicts": tuple(Verdict(verdict) for *_, verdict in edges),
+    }
+
+
+def _dependencies_of(text: str | None) -> Mapping[str, Any]:
+    """What the fragment `dependency_column` says of a specification."""
+    if text is None:
+        return {}
+    rule, need, on_unmet, _, edges = parse_json(text)
+    return {
+        "dependencies": tuple(
+            Dependency(parent_id, Condition(condition), dt.timedelta(microseconds=delay_us))
+            for parent_id, condition, delay_us, _ in edges
+        ),
+        "dependency_policy": DependencyPolicy(
+            Rule(rule), need if rule == Rule.AT_LEAST else 0, OnUnmet(on_unmet)
+        ),
+    }
+
+
+def spec_of(
+    command: Command,
+    cluster: str,
+    output_limit_bytes: int,
+    editable: Columns,
+    dependencies: str | None = None,
+) -> JobSpec:
+    """A specification out of a command and the columns of `editable_row`.
+
+    What was kept of a job before columns were added has fewer of them.
+    """
+    columns = [*editable, *[None] * (_EDITABLE - len(editable))]
+    priority, timeout_us, stop_grace_us, retry, queue, name, labels, *timing = columns
+    start_after_us, start_delay_us, queue_timeout_us, total_timeout_us, deadline_us = timing
     return JobSpec(
         command=command,
         name=name,
@@ -221,6 +332,12 @@ def spec_of(command: Command, cluster: str, output_limit_bytes: int, editable: C
         retry=retry_policy(retry),
         stop_grace=dt.timedelta(microseconds=stop_grace_us),
         output_limit_bytes=output_limit_bytes,
+        start_after=instant_or_none(start_after_us),
+        start_delay=span_or_none(start_delay_us),
+        **_dependencies_of(dependencies),
+        queue_timeout=span_or_none(queue_timeout_us),
+        total_timeout=span_or_none(total_timeout_us),
+        deadline=instant_or_none(deadline_us),
     )
 
 

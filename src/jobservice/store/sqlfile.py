@@ -32,6 +32,9 @@ from pathlib import Path
 from jobservice.model.event import EventKind
 from jobservice.model.job import AttemptState
 from jobservice.model.lifecycle import State
+from jobservice.model.limit import LimitKind
+from jobservice.model.operation import OperationState
+from jobservice.model.queue import PauseMode
 
 Moves = tuple[tuple[str, str], ...]
 """Pairs of states by name; the first is empty where the job comes to be."""
@@ -40,10 +43,15 @@ _ENUMS: Mapping[str, type[enum.IntEnum]] = {
     "State": State,
     "EventKind": EventKind,
     "AttemptState": AttemptState,
+    "LimitKind": LimitKind,
+    "PauseMode": PauseMode,
+    "OperationState": OperationState,
 }
 _HEADER = re.compile(r"^-- (name|fragment): (\w+)(?: +moves: (.*))?$", re.MULTILINE)
 _MORE_MOVES = re.compile(r"^-- +moves: (.*)$", re.MULTILINE)
-_CONSTANT = re.compile(r"\{(State|EventKind|AttemptState)\.(\w+)\}")
+_CONSTANT = re.compile(
+    r"\{(State|EventKind|AttemptState|LimitKind|PauseMode|OperationState)\.(\w+)\}"
+)
 _FRAGMENT = re.compile(r"\{\{(\w+)\}\}")
 _EACH = re.compile(r"/\*each\*/(.*?)/\*end\*/", re.DOTALL)
 _ROWS = re.compile(r"\b(numbered_)?rows\(([^()]*)\)")
@@ -85,8 +93,15 @@ def _for_rows(text: str, count: int) -> str:
 
 
 def load(*paths: Path) -> dict[str, Query]:
-    """All queries of some files by name; fragments may be used across them."""
+    """All queries of some files by name; fragments may be used across them.
+
+    Raises:
+        ValueError: two have the same name.
+    """
     sections = [section for path in paths for section in _sections(path.read_text("utf-8"))]
+    names = [name for _, name, _, _ in sections]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"two queries of one name: {', '.join(sorted(twice))}")
     fragments = {name: body for kind, name, _, body in sections if kind == "fragment"}
     return {
         name: _query(name, moves, body, fragments)

@@ -70,6 +70,7 @@ class ScriptedExecutor:
             self.ended.pop(fence, None)
 
     async def close(self, *, stop_runner: bool) -> None:
+        self._on_reports = lambda _reports: None
         if stop_runner:
             self.running.clear()
 

@@ -1,15 +1,17 @@
 """What must hold of a store at every instant, checked through the port alone.
 
 To be called while nothing writes, after each step of a randomised test: the checks read the store
-several times and compare what they read.
+several times and compare what they read. Jobs that depend on others must have been told of all ends
+(`settle_children`).
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from jobservice.model.event import Change, Event, EventKind
+from jobservice.model.graph import Verdict, needed, rule_verdict, verdict
 from jobservice.model.job import AttemptState, Job
-from jobservice.model.lifecycle import FINAL, LIVE, TRANSITIONS, State, Trigger
+from jobservice.model.lifecycle import FINAL, LIVE, TRANSITIONS, Reason, State, Trigger
 from jobservice.store.port import JobKey, JobQuery, Order, Store
 
 PAGE = 1_000
@@ -27,10 +29,17 @@ _KINDS = {
     EventKind.CANCELLED: {Trigger.CANCEL},
     EventKind.RETRIED: {Trigger.REVIVE},
     EventKind.HELD: {Trigger.HOLD},
-    EventKind.RELEASED: {Trigger.RELEASE_TO_SCHEDULED, Trigger.RELEASE_TO_QUEUED},
+    EventKind.RELEASED: {
+        Trigger.RELEASE_TO_BLOCKED,
+        Trigger.RELEASE_TO_SCHEDULED,
+        Trigger.RELEASE_TO_QUEUED,
+    },
+    EventKind.SKIPPED: {Trigger.SKIP},
+    EventKind.UNBLOCKED: {Trigger.UNBLOCK, Trigger.UNBLOCK_LATER},
+    EventKind.REOPENED: {Trigger.REOPEN, Trigger.RELEASE_TO_BLOCKED},
 }
 """What each kind of event that changes a state may stand for."""
-_STILL = {EventKind.STARTED, EventKind.UPDATED}
+_STILL = {EventKind.STARTED, EventKind.UPDATED, EventKind.MOVED}
 """Kinds that leave the state as it is."""
 _OUTSIDE = {EventKind.PROGRESS, EventKind.DELETED}
 """Kinds that use no revision."""
@@ -63,6 +72,8 @@ async def check_invariants(
             f"{job_id} is {listed.state!r} in a list and {job.state!r}"
         )
         check_job(job, told[tenant, job_id])
+        check_dependencies(job)
+        _check_verdicts(job, jobs)
 
 
 def check_job(job: Job, events: Sequence[Event]) -> None:
@@ -75,10 +86,48 @@ def check_job(job: Job, events: Sequence[Event]) -> None:
     _check_attempts(job)
     final = job.state in FINAL
     assert (job.ended_at is not None) == final, f"{job.job_id} is {job.state!r}: {job.ended_at=}"
-    scheduled = job.state is State.SCHEDULED
-    assert (job.start_at is not None) == scheduled or job.state is State.HELD, (
+    assert job.state is State.QUEUED or not job.blocked_key, (
+        f"{job.job_id} is {job.state!r} and parked for {job.blocked_key}"
+    )
+    scheduled, may_be = job.state is State.SCHEDULED, {State.BLOCKED, State.HELD}
+    assert (job.start_at is not None) == scheduled or job.state in may_be, (
         f"{job.job_id} is {job.state!r}: {job.start_at=}"
     )
+
+
+def check_dependencies(job: Job) -> None:
+    """Fail where the state of a job does not agree with the verdicts of its dependencies.
+
+    Raises:
+        AssertionError: naming the job and what is wrong with it.
+    """
+    spec, policy = job.spec, job.spec.dependency_policy
+    assert len(job.verdicts) == len(spec.dependencies), f"{job.job_id}: {job.verdicts}"
+    by_dependency = job.reason is Reason.DEPENDENCY
+    assert (job.cause_job_id != "") == by_dependency, f"{job.job_id}: {job.cause_job_id!r}"
+    if not spec.dependencies:
+        assert job.state is not State.BLOCKED, f"{job.job_id} waits for no job"
+        return
+    total, met = len(job.verdicts), job.verdicts.count(Verdict.MET)
+    need = needed(policy.rule, policy.at_least, total)
+    found = rule_verdict(policy.rule, need, total, met, job.verdicts.count(Verdict.UNMET))
+    if job.state is State.BLOCKED:
+        assert found is Verdict.PENDING, f"{job.job_id} is BLOCKED, though decided: {job.verdicts}"
+    if by_dependency:
+        assert found is Verdict.UNMET, f"{job.job_id} is {job.state!r}: {job.verdicts}"
+
+
+def _check_verdicts(job: Job, jobs: Mapping[tuple[str, str], Job]) -> None:
+    """While they decide over a job, its verdicts follow from where the others are."""
+    if job.state is not State.BLOCKED and job.reason is not Reason.DEPENDENCY:
+        return
+    if job.state is State.FAILED:  # for good
+        return
+    for each, found in zip(job.spec.dependencies, job.verdicts, strict=True):
+        parent = jobs.get((job.tenant, each.job_id))
+        if parent is not None:
+            expected = verdict(each.condition, parent.state)
+            assert found is expected, f"{job.job_id} has {found!r} of {parent.job_id}, {expected!r}"
 
 
 def _check_history(job: Job, events: Sequence[Event]) -> None:

@@ -10,15 +10,13 @@ through here once per job, so instants go by seconds and nanoseconds and a messa
 | `Job` | `Job` (`job_message`, `to_job`) |
 | `JobStatus` | `Job`, its place and what it waits for (`status_message`) |
 | `JobEvent` | `Event` (`event_message`, `to_event`) |
-| the three requests for pages | `JobFilter` (`to_filter`) |
 | `UpdateJobRequest` | `Edits` (`to_edits`) |
 """
 
-import dataclasses
 import datetime as dt
 import enum
-import hashlib
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -26,20 +24,25 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from jobservice.clock import EPOCH
 from jobservice.model.event import Event, EventKind
+from jobservice.model.graph import Condition, OnUnmet, Rule, Verdict
 from jobservice.model.job import Attempt, AttemptState, Edits, Job, Progress
-from jobservice.model.lifecycle import ACTIVE, FINAL, LIVE, Reason, State
+from jobservice.model.lifecycle import LIVE, Reason, State
+from jobservice.model.limit import NORMAL_WEIGHT, ConcurrencyKey, OnConflict
 from jobservice.model.spec import (
     DEFAULT_CLUSTER,
     DEFAULT_OUTPUT_LIMIT_BYTES,
     DEFAULT_QUEUE,
     DEFAULT_STOP_GRACE,
     Command,
+    Dependency,
+    DependencyPolicy,
     JobSpec,
     RetryPolicy,
 )
 from jobservice.wire._gen.v1 import job_pb2, job_service_pb2
 
 _DEFAULT_RETRY = RetryPolicy()
+_DEFAULT_DEPENDENCY_POLICY = DependencyPolicy()
 _DAY_S = 86_400
 _SHORTEST = dt.timedelta.resolution
 """A timeout below it is this: none of zero length exists."""
@@ -101,13 +104,65 @@ def to_spec(job: job_pb2.Job) -> JobSpec:
         queue=job.queue or DEFAULT_QUEUE,
         priority=job.priority,
         cluster=job.cluster or DEFAULT_CLUSTER,
-        timeout=max(to_timedelta(job.timeout), _SHORTEST) if job.HasField("timeout") else None,
+        timeout=maybe_timeout(job, "timeout"),
         retry=to_retry(job.retry_policy) if job.HasField("retry_policy") else _DEFAULT_RETRY,
         stop_grace=(
             to_timedelta(job.stop_grace) if job.HasField("stop_grace") else DEFAULT_STOP_GRACE
         ),
         output_limit_bytes=job.output_limit_bytes or DEFAULT_OUTPUT_LIMIT_BYTES,
+        start_after=maybe_instant(job, "start_after"),
+        start_delay=maybe_length(job, "start_delay"),
+        queue_timeout=maybe_timeout(job, "queue_timeout"),
+        total_timeout=maybe_timeout(job, "total_timeout"),
+        deadline=maybe_instant(job, "deadline"),
+        dependencies=tuple(map(_to_dependency, job.dependencies)) if job.dependencies else (),
+        dependency_policy=(
+            _to_dependency_policy(job.dependency_policy)
+            if job.HasField("dependency_policy")
+            else _DEFAULT_DEPENDENCY_POLICY
+        ),
+        concurrency_keys=tuple(map(to_key, job.concurrency_keys)) if job.concurrency_keys else (),
+        fairness_key=job.fairness_key,
+        fairness_weight=to_weight(job.fairness_weight),
     )
+
+
+def _to_dependency(message: job_pb2.Dependency) -> Dependency:
+    return Dependency(
+        job_id=message.job_id,
+        condition=Condition(message.condition or Condition.SUCCEEDED),
+        delay=to_timedelta(message.delay),
+        request_index=maybe_value(message, "request_index"),
+    )
+
+
+def _to_dependency_policy(message: job_pb2.DependencyPolicy) -> DependencyPolicy:
+    return DependencyPolicy(
+        Rule(message.rule or Rule.ALL),
+        message.at_least,
+        OnUnmet(message.on_unmet or OnUnmet.SKIP),
+    )
+
+
+def to_key(key: job_pb2.ConcurrencyKey) -> ConcurrencyKey:
+    """A concurrency key, with the defaults filled in."""
+    conflict = OnConflict(key.on_conflict or OnConflict.QUEUE)
+    return ConcurrencyKey(key.key, key.limit, key.weight or 1, conflict)
+
+
+def key_message(key: ConcurrencyKey) -> job_pb2.ConcurrencyKey:
+    """A concurrency key, every part of it written out."""
+    return job_pb2.ConcurrencyKey(
+        key=key.key,
+        limit=key.limit,
+        weight=key.weight,
+        on_conflict=int(key.on_conflict),  # type: ignore[arg-type]  # the numbers are the same
+    )
+
+
+def to_weight(share: float) -> int:
+    """A share in thousandths; unset is the normal one."""
+    return round(share * NORMAL_WEIGHT) if share else NORMAL_WEIGHT
 
 
 def to_retry(policy: job_pb2.RetryPolicy) -> RetryPolicy:
@@ -127,26 +182,6 @@ def to_retry(policy: job_pb2.RetryPolicy) -> RetryPolicy:
     )
 
 
-def request_digest(specs: Sequence[JobSpec]) -> bytes:
-    """What a repeated create is compared by: equal for equal jobs, whatever was left unset.
-
-    A release that gives jobs a new field changes the digests: a request that is repeated across
-    that upgrade looks like another one.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for spec in specs:
-        command, retry = spec.command, spec.retry
-        policy = None if retry == _DEFAULT_RETRY else retry
-        rest = (
-            command.argv, sorted(command.env.items()), command.work_dir, len(command.stdin),
-            spec.name, sorted(spec.labels.items()), spec.queue, spec.priority, spec.cluster,
-            spec.timeout, policy, spec.stop_grace, spec.output_limit_bytes,
-        )  # fmt: skip
-        digest.update(repr(rest).encode())
-        digest.update(command.stdin)
-    return digest.digest()
-
-
 def _spec_fields(spec: JobSpec) -> dict[str, Any]:
     """What is at its zero is left out: each field given costs as much as the rest of its line."""
     fields: dict[str, Any] = {
@@ -162,9 +197,66 @@ def _spec_fields(spec: JobSpec) -> dict[str, Any]:
         fields["labels"] = spec.labels
     if spec.priority:
         fields["priority"] = spec.priority
-    if spec.timeout is not None:
-        fields["timeout"] = duration(spec.timeout)
+    if spec.concurrency_keys:
+        fields["concurrency_keys"] = [key_message(key) for key in spec.concurrency_keys]
+    if spec.fairness_key:
+        fields["fairness_key"] = spec.fairness_key
+    if spec.fairness_weight != NORMAL_WEIGHT:
+        fields["fairness_weight"] = spec.fairness_weight / NORMAL_WEIGHT
+    if _TIMING(spec) != _NO_TIMING:
+        fields |= _timing_fields(spec)
     return fields
+
+
+_TIMING = operator.attrgetter(
+    "timeout", "start_after", "start_delay", "queue_timeout", "total_timeout", "deadline"
+)
+_NO_TIMING = (None,) * 6
+
+
+def _timing_fields(spec: JobSpec) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name in ("timeout", "start_delay", "queue_timeout", "total_timeout"):
+        length = getattr(spec, name)
+        if length is not None:
+            fields[name] = duration(length)
+    for name in ("start_after", "deadline"):
+        at = getattr(spec, name)
+        if at is not None:
+            fields[name] = timestamp(at)
+    return fields
+
+
+def _dependency_fields(job: Job) -> dict[str, Any]:
+    """What a job depends on; one that was only submitted has no verdicts."""
+    spec = job.spec
+    verdicts: Sequence[int] = job.verdicts or [0] * len(spec.dependencies)
+    return {
+        "dependencies": list(map(dependency_message, spec.dependencies, verdicts)),
+        "dependency_policy": dependency_policy_message(spec.dependency_policy),
+    }
+
+
+def dependency_message(dependency: Dependency, verdict: int = 0) -> job_pb2.Dependency:
+    """A dependency as the wire has it."""
+    parent: dict[str, Any] = {"job_id": dependency.job_id}
+    if dependency.request_index is not None:
+        parent = {"request_index": dependency.request_index}
+    return job_pb2.Dependency(
+        condition=int(dependency.condition),  # type: ignore[arg-type]  # the numbers are the same
+        delay=duration(dependency.delay) if dependency.delay else None,
+        verdict=int(verdict),  # type: ignore[arg-type]
+        **parent,
+    )
+
+
+def dependency_policy_message(policy: DependencyPolicy) -> job_pb2.DependencyPolicy:
+    """When a job with dependencies runs, every rule written out."""
+    return job_pb2.DependencyPolicy(
+        rule=int(policy.rule),  # type: ignore[arg-type]  # the numbers are the same
+        at_least=policy.at_least,
+        on_unmet=int(policy.on_unmet),  # type: ignore[arg-type]
+    )
 
 
 def _grace_message(grace: dt.timedelta) -> Duration:
@@ -218,6 +310,11 @@ def to_edits(request: job_service_pb2.UpdateJobRequest) -> Edits:
 # --- jobs -------------------------------------------------------------------------------------
 
 
+def spec_message(spec: JobSpec) -> job_pb2.Job:
+    """What a user asks for as the wire has it, without what the service sets."""
+    return job_pb2.Job(command=_command(spec.command, full=True), **_spec_fields(spec))
+
+
 def job_message(job: Job, view: View) -> job_pb2.Job:
     """A job as the wire has it."""
     if view is View.ID:
@@ -229,10 +326,15 @@ def job_message(job: Job, view: View) -> job_pb2.Job:
         fields["attempts"] = [attempt_message(each) for each in job.attempts]
     if job.attempt_count:
         fields |= _attempt_fields(job)
+    if job.spec.dependencies:
+        fields |= _dependency_fields(job)
     if job.ended_at is not None:
         fields["end_time"] = timestamp(job.ended_at)
     if job.start_at is not None:
         fields["next_attempt_time"] = timestamp(job.start_at)
+    if job.schedule_at is not None:
+        fields["schedule"] = job.schedule
+        fields["schedule_time"] = timestamp(job.schedule_at)
     created = updated = timestamp(job.created_at)
     if job.updated_at != job.created_at:
         updated = timestamp(job.updated_at)
@@ -242,6 +344,7 @@ def job_message(job: Job, view: View) -> job_pb2.Job:
         state=int(job.state),  # type: ignore[arg-type]  # the numbers are the same
         reason=int(job.reason),  # type: ignore[arg-type]
         reason_message=job.message,
+        cause_job_id=job.cause_job_id,
         create_time=created,
         update_time=updated,
         etag=job.etag,
@@ -379,6 +482,10 @@ def to_job(message: job_pb2.Job) -> Job:
         ended_at=maybe_instant(message, "end_time"),
         progress=_to_progress(message, updated_at),
         attempts=tuple(to_attempt(each) for each in message.attempts),
+        schedule=message.schedule,
+        schedule_at=maybe_instant(message, "schedule_time"),
+        cause_job_id=message.cause_job_id,
+        verdicts=tuple(Verdict(each.verdict) for each in message.dependencies if each.verdict),
     )
 
 
@@ -443,58 +550,18 @@ def maybe_instant(message: Any, field: str) -> dt.datetime | None:
     return to_instant(getattr(message, field)) if message.HasField(field) else None
 
 
-def maybe_value(message: Any, field: str) -> Any:
-    """The value of a field that may be unset; None where it is."""
-    return getattr(message, field) if message.HasField(field) else None
+def maybe_length(message: Any, field: str) -> dt.timedelta | None:
+    """The length of time in a field; None where it is unset."""
+    return to_timedelta(getattr(message, field)) if message.HasField(field) else None
 
 
-# --- pages ------------------------------------------------------------------------------------
-
-ListRequest = (
-    job_service_pb2.ListJobsRequest
-    | job_service_pb2.ListActiveJobsRequest
-    | job_service_pb2.GetJobHistoryRequest
-)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs a request for a page asks for; named as the fields of a store's query."""
-
-    states: frozenset[State]
-    queue: str
-    name: str
-    """The whole name, or with `name_is_prefix` how it begins; empty is any."""
-    name_is_prefix: bool
-    labels: Mapping[str, str]
-    ended_from: dt.datetime | None = None
-    ended_before: dt.datetime | None = None
-
-
-def to_filter(request: ListRequest) -> JobFilter:
-    """The filter of a request for a page. States are spelled out, never empty."""
-    name = request.name
-    after = before = None
-    if isinstance(request, job_service_pb2.GetJobHistoryRequest):
-        after, before = (
-            maybe_instant(request, "ended_after"),
-            maybe_instant(request, "ended_before"),
-        )
-    return JobFilter(
-        states=_states(request),
-        queue=request.queue,
-        name=name.removesuffix("*"),
-        name_is_prefix=name.endswith("*"),
-        labels=dict(request.labels),
-        ended_from=after,
-        ended_before=before,
+def maybe_timeout(message: Any, field: str) -> dt.timedelta | None:
+    """The same of a timeout, which is above zero."""
+    return (
+        max(to_timedelta(getattr(message, field)), _SHORTEST) if message.HasField(field) else None
     )
 
 
-def _states(request: ListRequest) -> frozenset[State]:
-    if isinstance(request, job_service_pb2.ListActiveJobsRequest):
-        return ACTIVE
-    given = frozenset(State(number) for number in request.states)
-    if isinstance(request, job_service_pb2.GetJobHistoryRequest):
-        return given or FINAL
-    return given or frozenset(State)
+def maybe_value(message: Any, field: str) -> Any:
+    """The value of a field that may be unset; None where it is."""
+    return getattr(message, field) if message.HasField(field) else None

@@ -27,6 +27,9 @@ _QUEUE = re.compile(r"([a-z]([a-z0-9-]{0,61}[a-z0-9])?)?").fullmatch
 _LABEL = re.compile(r"[a-z][a-z0-9._/-]{0,62}").fullmatch
 _VARIABLE = re.compile(r"(?!JOBSERVICE_)[A-Za-z_][A-Za-z0-9_]*").fullmatch
 _VALUE_CHARACTERS = 255
+_KEY = re.compile(r"[ -~]{0,128}").fullmatch
+MOST_KEYS = 16
+MOST_WEIGHT = 1_000_000
 
 
 def is_plain_create(request: job_service_pb2.CreateJobRequest) -> bool:
@@ -59,8 +62,18 @@ def is_plain(job: job_pb2.Job) -> bool:
         and 0 <= job.output_limit_bytes <= MOST_OUTPUT_BYTES
         and not job.HasField("retry_policy")
         and not job.HasField("stop_grace")
+        and not job.HasField("start_after")
+        and not job.HasField("start_delay")
+        and not job.HasField("dependency_policy")
+        and not job.dependencies
+        and not job.HasField("queue_timeout")
+        and not job.HasField("total_timeout")
+        and not job.HasField("deadline")
         and (not job.HasField("timeout") or _is_plain_timeout(job.timeout))
         and (not job.labels or _are_plain_labels(job))
+        and _KEY(job.fairness_key) is not None
+        and (not job.fairness_weight or 0.001 <= job.fairness_weight <= 1000)
+        and (not job.concurrency_keys or _are_plain_keys(job))
     )
 
 
@@ -103,6 +116,22 @@ def _are_plain_labels(job: job_pb2.Job) -> bool:
         sum(map(len, values)) <= SHORT // 4
         and all(len(value) <= _VALUE_CHARACTERS and "\0" not in value for value in values)
         and all(_LABEL(key) for key in labels)
+    )
+
+
+def _are_plain_keys(job: job_pb2.Job) -> bool:
+    keys = job.concurrency_keys
+    return (
+        len(keys) <= MOST_KEYS
+        and len({each.key for each in keys}) == len(keys)
+        and all(
+            each.key
+            and _KEY(each.key)
+            and 0 <= each.weight <= (each.limit or MOST_WEIGHT)
+            and 0 <= each.limit <= MOST_WEIGHT
+            and 0 <= each.on_conflict <= max(job_pb2.OnConflict.values())
+            for each in keys
+        )
     )
 
 

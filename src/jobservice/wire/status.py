@@ -24,7 +24,14 @@ from jobservice.errors import InvalidRequest, InvalidTransition, JobServiceError
 
 DOMAIN = "jobservice"
 TRAILER = "grpc-status-details-bin"
-JOB_TYPE = "jobservice.v1.Job"
+RESOURCE_TYPES = {
+    "job_id": "jobservice.v1.Job",
+    "schedule_id": "jobservice.v1.Schedule",
+    "operation_id": "jobservice.v1.Operation",
+    "queue": "jobservice.v1.Queue",
+    "limit": "jobservice.v1.Limit",
+}
+"""The types of what errors name in their metadata."""
 RETRY_S = {"UNAVAILABLE": 1, "RESOURCE_EXHAUSTED": 5}
 """How long a client should wait before it tries again, in seconds."""
 MESSAGE_BYTES = 800
@@ -72,13 +79,16 @@ def _specific(error: JobServiceError, info: details_pb2.ErrorInfo) -> list[Messa
         found.append(_bad_request(error, info))
     if error.code == "FAILED_PRECONDITION":
         found.append(_precondition(error))
-    if error.code in {"NOT_FOUND", "ALREADY_EXISTS"} and "job_id" in error.metadata:
-        name = error.metadata["job_id"]
-        found.append(
+    if error.code in {"NOT_FOUND", "ALREADY_EXISTS"}:
+        found += [
             details_pb2.ResourceInfo(
-                resource_type=JOB_TYPE, resource_name=name, description=_shortened(error.message)
+                resource_type=type_,
+                resource_name=error.metadata[key],
+                description=_shortened(error.message),
             )
-        )
+            for key, type_ in RESOURCE_TYPES.items()
+            if key in error.metadata
+        ]
     if error.code in RETRY_S:
         wait = duration_pb2.Duration(seconds=RETRY_S[error.code])
         found.append(details_pb2.RetryInfo(retry_delay=wait))
@@ -106,7 +116,7 @@ def _bad_request(error: InvalidRequest, info: details_pb2.ErrorInfo) -> Message:
 def _precondition(error: JobServiceError) -> Message:
     violation = details_pb2.PreconditionFailure.Violation(
         type=error.reason,
-        subject=error.metadata.get("job_id", ""),
+        subject=next((error.metadata[key] for key in RESOURCE_TYPES if key in error.metadata), ""),
         description=_shortened(error.message),
     )
     failure: Message = details_pb2.PreconditionFailure(violations=[violation])

@@ -56,7 +56,8 @@ def _digest(request: Message, tenant: str) -> bytes:
     query = type(request)()
     query.CopyFrom(request)
     for field in _NOT_OF_THE_QUERY:
-        query.ClearField(field)
+        if field in query.DESCRIPTOR.fields_by_name:
+            query.ClearField(field)
     scope = f"{request.DESCRIPTOR.full_name}\0{tenant}\0".encode()
     body = query.SerializeToString(deterministic=True)
     return hashlib.blake2b(scope + body, digest_size=_DIGEST_BYTES).digest()

@@ -15,14 +15,32 @@ from typing import Any
 
 import protovalidate
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from jobservice.errors import InvalidRequest, Violation
+from jobservice.model import job as jobs
+from jobservice.model import schedule as schedule_values
+from jobservice.model.filter import LONGEST as LONGEST_FILTER
+from jobservice.model.filter import FilterInvalid, parse
 from jobservice.model.ids import is_job_id
-from jobservice.model.job import EDITABLE_ALWAYS, EDITABLE_UNTIL_FINAL
-from jobservice.wire._gen.v1 import job_pb2, job_service_pb2
+from jobservice.model.queue import RULES
+from jobservice.model.timing import problems
+from jobservice.wire._gen.v1 import (
+    job_pb2,
+    job_service_pb2,
+    limit_pb2,
+    limit_service_pb2,
+    operation_service_pb2,
+    queue_pb2,
+    queue_service_pb2,
+    schedule_pb2,
+    schedule_service_pb2,
+)
+from jobservice.wire.check_graph import check_dependencies, check_graph
 from jobservice.wire.plain import is_plain_batch, is_plain_create
 from jobservice.wire.remedies import REMEDIES
+from jobservice.wire.schedules import TIMING_FIELDS, to_timing
 
 ARGV_BYTES = 1 << 20
 PIECE_BYTES = (128 << 10) - 1
@@ -33,7 +51,7 @@ ENV_BYTES = 256 << 10
 LABELS_BYTES = 16 << 10
 """All keys and values together."""
 RESERVED_ENV = "JOBSERVICE_"
-EDITABLE = sorted(EDITABLE_ALWAYS | EDITABLE_UNTIL_FINAL)
+EDITABLE = sorted(jobs.EDITABLE)
 _SHOWN_CHARACTERS = 60
 
 
@@ -165,7 +183,14 @@ def _shown_key(value: int | str) -> str:
 
 
 def _check_create(request: job_service_pb2.CreateJobRequest) -> list[Violation]:
-    return _check_job(request.job, "job")
+    found = _check_job(request.job, "job")
+    for number, each in enumerate(request.job.dependencies):
+        if each.HasField("request_index"):
+            field = f"job.dependencies[{number}].request_index"
+            found.append(
+                Violation(field, "must be a `job_id` outside of a batch", "NOT_IN_A_BATCH")
+            )
+    return found
 
 
 def _check_batch(request: job_service_pb2.BatchCreateJobsRequest) -> list[Violation]:
@@ -176,7 +201,7 @@ def _check_batch(request: job_service_pb2.BatchCreateJobsRequest) -> list[Violat
         if each.validate_only:
             found.append(_not_in_a_batch(index, "validate_only", "check the jobs one by one"))
         found += _check_job(each.job, f"requests[{index}].job")
-    return found
+    return found + check_graph([each.job for each in request.requests])
 
 
 def _not_in_a_batch(index: int, field: str, remedy: str) -> Violation:
@@ -193,8 +218,16 @@ def _check_job(job: job_pb2.Job, path: str) -> list[Violation]:
         found.append(
             Violation(f"{path}.command.argv[0]", "must name the program to run", "NO_PROGRAM")
         )
+    if job.HasField("start_after") and job.HasField("start_delay"):
+        found.append(
+            Violation(f"{path}.start_delay", "must be left out beside start_after", "ONE_START")
+        )
+    found += _check_keys(job.concurrency_keys, f"{path}.concurrency_keys")
+    if job.HasField("deadline") and job.HasField("start_after"):
+        found += _check_deadline(job, path)
     reserved = [name for name in env if name.startswith(RESERVED_ENV)]
     found += [_reserved(f"{path}.command.env", name) for name in sorted(reserved)]
+    found += check_dependencies(job, path)
     if job.ByteSize() > LABELS_BYTES:  # else no total can be above its limit, the smallest of all
         found += _check_pieces(command, f"{path}.command")
         found += _check_total(f"{path}.command.argv", argv, ARGV_BYTES, overhead=1)
@@ -203,6 +236,25 @@ def _check_job(job: job_pb2.Job, path: str) -> list[Violation]:
         )
         found += _check_labels(job.labels, f"{path}.labels")
     return found
+
+
+def _check_keys(keys: Sequence[job_pb2.ConcurrencyKey], path: str) -> Iterator[Violation]:
+    """Whether each key is named once, and fits into its own limit."""
+    first: dict[str, int] = {}
+    for n, each in enumerate(keys):
+        before = first.setdefault(each.key, n)
+        if before != n and each.key:
+            text = f"must be named once; [{before}] and [{n}] are both {_shown(each.key)}"
+            yield Violation(f"{path}[{n}].key", text, "NAMED_TWICE")
+        if 0 < each.limit < each.weight:
+            text = f"must be at most the limit beside it, {each.limit:,}; got {each.weight:,}"
+            yield Violation(f"{path}[{n}].weight", text, "ABOVE_LIMIT")
+
+
+def _check_deadline(job: job_pb2.Job, path: str) -> Iterator[Violation]:
+    start, end = job.start_after, job.deadline
+    if (end.seconds, end.nanos) <= (start.seconds, start.nanos):
+        yield Violation(f"{path}.deadline", "must be later than start_after", "NO_TIME_LEFT")
 
 
 def _check_pieces(command: job_pb2.Command, path: str) -> Iterator[Violation]:
@@ -255,19 +307,21 @@ def _check_update(request: job_service_pb2.UpdateJobRequest) -> list[Violation]:
     if request.HasField("update_mask") and not paths:
         text = f"must name at least one of {', '.join(EDITABLE)}"
         found.append(Violation("update_mask", text, "REQUIRED"))
-    return [*found, *_check_mask(paths), *_check_masked(request.job, set(paths))]
+    mask = _check_mask(paths, EDITABLE, job_pb2.Job.DESCRIPTOR, "a job")
+    return [*found, *mask, *_check_masked(request.job, set(paths))]
 
 
-def _check_mask(paths: Sequence[str]) -> Iterator[Violation]:
-    fields = job_pb2.Job.DESCRIPTOR.fields_by_name
+def _check_mask(
+    paths: Sequence[str], editable: Sequence[str], descriptor: Descriptor, what_it_is: str
+) -> Iterator[Violation]:
     for path in paths:
-        if path in EDITABLE:
+        if path in editable:
             continue
-        known = path in fields
-        what = "cannot be changed" if known else "is no field of a job"
+        known = path in descriptor.fields_by_name
+        what = "cannot be changed" if known else f"is no field of {what_it_is}"
         yield Violation(
             "update_mask",
-            f"{_shown(path)} {what}; name any of {', '.join(EDITABLE)}",
+            f"{_shown(path)} {what}; name any of {', '.join(editable)}",
             "IMMUTABLE_FIELD" if known else "UNKNOWN_FIELD",
         )
 
@@ -280,8 +334,173 @@ def _check_masked(job: job_pb2.Job, paths: set[str]) -> Iterator[Violation]:
         yield from _check_labels(job.labels, "job.labels")
 
 
+# --- filters ----------------------------------------------------------------------------------
+
+
+def _check_filter(request: Any) -> list[Violation]:
+    """Everything that is wrong with the words of a filter; without one there is nothing to say."""
+    if not request.filter or len(request.filter) > LONGEST_FILTER:
+        return []
+    try:
+        parse(request.filter)
+    except FilterInvalid as invalid:
+        return [
+            Violation("filter", f"at character {each.position}: {each.text}", "FILTER")
+            for each in invalid.problems
+        ]
+    return []
+
+
+# --- schedules --------------------------------------------------------------------------------
+
+
+def _check_create_schedule(request: schedule_service_pb2.CreateScheduleRequest) -> list[Violation]:
+    schedule = request.schedule
+    found = _check_template(schedule.job)
+    if schedule.HasField("timing"):
+        found += _check_timing(schedule.timing, schedule.schedule_id, "schedule.timing")
+    return found
+
+
+def _check_update_schedule(request: schedule_service_pb2.UpdateScheduleRequest) -> list[Violation]:
+    """Only the fields in the mask are checked, as for a job."""
+    found: list[Violation] = []
+    schedule, paths = request.schedule, list(request.update_mask.paths)
+    if not request.HasField("schedule"):
+        found.append(Violation("schedule", "must be given", "REQUIRED"))
+    if request.HasField("update_mask") and not paths:
+        text = f"must name at least one of {', '.join(sorted(schedule_values.EDITABLE))}"
+        found.append(Violation("update_mask", text, "REQUIRED"))
+    found += _check_mask(
+        paths, sorted(schedule_values.EDITABLE), schedule_pb2.Schedule.DESCRIPTOR, "a schedule"
+    )
+    checked = {*paths, "schedule_id"} if request.HasField("schedule") else set()
+    for violation in _broken_rules(schedule):
+        if violation.field.partition(".")[0].partition("[")[0] in checked:
+            path = f"schedule.{violation.field}"
+            found.append(Violation(path, violation.message, violation.rule))
+    if "job" in paths:
+        found += _check_template(schedule.job)
+    if "timing" in paths and schedule.HasField("timing"):
+        found += _check_timing(schedule.timing, schedule.schedule_id, "schedule.timing")
+    return found
+
+
+def _check_template(job: job_pb2.Job) -> list[Violation]:
+    found = _check_job(job, "schedule.job")
+    if job.HasField("start_after"):
+        text = "must be left out of a schedule, whose timing says when"
+        found.append(Violation("schedule.job.start_after", text, "NOT_IN_A_SCHEDULE"))
+    if job.dependencies:
+        text = "must be left out of a schedule, whose jobs wait for nobody"
+        found.append(Violation("schedule.job.dependencies", text, "NOT_IN_A_SCHEDULE"))
+    return found
+
+
+def _check_preview(request: schedule_service_pb2.PreviewScheduleRequest) -> list[Violation]:
+    if request.HasField("timing"):
+        return _check_timing(request.timing, request.schedule_id, "timing")
+    if not request.schedule_id:
+        return [Violation("schedule_id", "must be given, or `timing`", "REQUIRED")]
+    return []
+
+
+def _check_timing(
+    message: schedule_pb2.ScheduleTiming, schedule_id: str, path: str
+) -> list[Violation]:
+    """What is wrong with a timing that breaks no rule of the proto."""
+    if any(_broken_rules(message)):
+        return []
+    seed = schedule_values.seed_of("", schedule_id)
+    return [
+        Violation(f"{path}.{TIMING_FIELDS.get(field, field)}", _renamed(text), "TIMING_INVALID")
+        for field, text in problems(to_timing(message), seed)
+    ]
+
+
+def _renamed(text: str) -> str:
+    """A sentence with the names that the wire has for fields."""
+    for ours, wire in TIMING_FIELDS.items():
+        text = text.replace(f"`{ours}`", f"`{wire}`")
+    return text
+
+
+# --- operations -------------------------------------------------------------------------------
+
+
+def _check_operation(request: operation_service_pb2.CreateOperationRequest) -> list[Violation]:
+    found = _check_filter(request)
+    sets = request.action == operation_service_pb2.OPERATION_ACTION_SET_PRIORITY
+    if sets and not request.HasField("priority"):
+        found.append(Violation("priority", "must be given with SET_PRIORITY", "REQUIRED"))
+    if request.HasField("priority") and not sets:
+        text = f"must be left out of all actions but SET_PRIORITY; got {request.priority}"
+        found.append(Violation("priority", text, "NOT_OF_THE_ACTION"))
+    return found
+
+
+# --- queues and limits ------------------------------------------------------------------------
+
+
+def _check_update_queue(request: queue_service_pb2.UpdateQueueRequest) -> list[Violation]:
+    """Only the fields in the mask are checked, as for a job."""
+    found: list[Violation] = []
+    paths, given = list(request.update_mask.paths), request.HasField("queue")
+    if not given:
+        found.append(Violation("queue", "must be given", "REQUIRED"))
+    if request.HasField("update_mask") and not paths:
+        text = f"must name at least one of {', '.join(sorted(RULES))}"
+        found.append(Violation("update_mask", text, "REQUIRED"))
+    found += _check_mask(paths, sorted(RULES), queue_pb2.Queue.DESCRIPTOR, "a queue")
+    checked = {*paths, "name"} if given else set()
+    found += [
+        Violation(f"queue.{each.field}", each.message, each.rule)
+        for each in _broken_rules(request.queue)
+        if each.field in checked
+    ]
+    return found
+
+
+def _check_set_limit(request: limit_service_pb2.SetLimitRequest) -> list[Violation]:
+    limit, key = request.limit, limit_pb2.LIMIT_KIND_KEY
+    found = _check_limit_name(limit.kind, limit.name, "limit.name")
+    if limit.HasField("rate") and limit.kind != key:
+        text = "must be left out; only a KEY has a rate"
+        found.append(Violation("limit.rate", text, "NOT_OF_THIS_KIND"))
+    if limit.weight and limit.kind != limit_pb2.LIMIT_KIND_TENANT:
+        text = f"must be left out; only a TENANT has a share; got {limit.weight:g}"
+        found.append(Violation("limit.weight", text, "NOT_OF_THIS_KIND"))
+    return found
+
+
+def _check_named_limit(
+    request: limit_service_pb2.GetLimitRequest | limit_service_pb2.DeleteLimitRequest,
+) -> list[Violation]:
+    return _check_limit_name(request.kind, request.name, "name")
+
+
+def _check_limit_name(kind: int, name: str, path: str) -> list[Violation]:
+    if kind == limit_pb2.LIMIT_KIND_KEY and not name:
+        return [Violation(path, "must be the key that the limit is about", "REQUIRED")]
+    if kind in {limit_pb2.LIMIT_KIND_SERVICE, limit_pb2.LIMIT_KIND_TENANT} and name:
+        text = f"must be empty; only a KEY has a name; got {_shown(name)}"
+        return [Violation(path, text, "NOT_OF_THIS_KIND")]
+    return []
+
+
 _CHECKS: Mapping[type[Message], Callable[[Any], list[Violation]]] = {
     job_service_pb2.CreateJobRequest: _check_create,
     job_service_pb2.BatchCreateJobsRequest: _check_batch,
     job_service_pb2.UpdateJobRequest: _check_update,
+    job_service_pb2.ListJobsRequest: _check_filter,
+    job_service_pb2.ListActiveJobsRequest: _check_filter,
+    job_service_pb2.GetJobHistoryRequest: _check_filter,
+    schedule_service_pb2.CreateScheduleRequest: _check_create_schedule,
+    schedule_service_pb2.UpdateScheduleRequest: _check_update_schedule,
+    schedule_service_pb2.PreviewScheduleRequest: _check_preview,
+    operation_service_pb2.CreateOperationRequest: _check_operation,
+    queue_service_pb2.UpdateQueueRequest: _check_update_queue,
+    limit_service_pb2.SetLimitRequest: _check_set_limit,
+    limit_service_pb2.GetLimitRequest: _check_named_limit,
+    limit_service_pb2.DeleteLimitRequest: _check_named_limit,
 }

@@ -60,6 +60,8 @@ class Worker:
         self._book = Book()
         self._ahead = Ahead(clock)
         self._room = asyncio.Event()
+        self._holding = asyncio.Event()
+        """Set when leases were taken; there is nothing to extend before that."""
         self._records = asyncio.Event()
         self._idle = asyncio.Event()
         self._lost = asyncio.Event()
@@ -146,6 +148,7 @@ class Worker:
             if attempt.phase is Phase.ENDED:
                 continue
             self._book.adopt(attempt.fence, attempt.started_at)
+            self._holding.set()
             if lease is None or lease.job_state is State.STOPPING:
                 to_stop.append(attempt.fence)
         if to_stop:
@@ -217,6 +220,7 @@ class Worker:
             if claims:
                 failpoint("worker.claimed_unsent")
                 self._book.take(claims, self._clock.now())
+                self._holding.set()
                 self._pump()
                 self._records.set()
 
@@ -232,7 +236,7 @@ class Worker:
         self._room.clear()
         timeout_s = self._ahead.PATIENCE_S if self._book.pending else self._poll_s
         try:
-            async with asyncio.timeout(timeout_s):
+            async with self._clock.timeout(timeout_s):
                 await self._room.wait()
         except TimeoutError:
             await self._hand_back()
@@ -310,8 +314,11 @@ class Worker:
 
     async def _extend_loop(self) -> None:
         while True:
+            await self._holding.wait()
             await self._clock.sleep(self._lease_s / 3)
             fences = self._book.held()
+            if not fences:
+                self._holding.clear()
             for begin in range(0, len(fences), EXTEND_BATCH):
                 await self._extend(fences[begin : begin + EXTEND_BATCH])
 

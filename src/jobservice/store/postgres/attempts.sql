@@ -1,38 +1,7 @@
--- Attempts: claimed, started, prolonged, ended.
+-- Attempts: started, prolonged, ended. How they are claimed is in `claim.sql`.
 --
 -- `+ 0` in a guard is for the planner: a partial index of just those rows is no way to find one of them
 -- by its key, whatever the statistics say of its size.
-
--- name: find_claimable
--- The first jobs of the queue that no other server is looking at, with all that is needed to run
--- them. A walk along `jobs_queued`: the order of the index is the order of the queue.
-WITH first AS MATERIALIZED (
-    SELECT tenant, job_id, claim_key, attempt_count, epoch, revision, timeout_us, stop_grace_us
-    FROM jobs
-    WHERE state = {State.QUEUED}
-    ORDER BY claim_key, job_id
-    LIMIT $1
-    FOR UPDATE SKIP LOCKED
-)
-SELECT first.tenant, first.job_id, attempt_count, epoch, revision, 0, timeout_us, stop_grace_us,
-    output_limit_bytes, argv, work_dir, env, coalesce(encode(stdin, 'hex'), '')
-FROM first JOIN job_specs USING (tenant, job_id)
-ORDER BY first.claim_key, first.job_id
-
--- name: claim_jobs  moves: QUEUED -> RUNNING
--- Give jobs a new attempt under a new lease.
-UPDATE jobs
-SET state = {State.RUNNING}, attempt_count = attempt_count + 1, epoch = epoch + 1,
-    lease_until_us = claimed.lease_until_us, worker_id = claimed.worker_id,
-    claimed_us = claimed.now_us, attempt_started_us = NULL,
-    revision = revision + 1, updated_us = claimed.now_us, reason = 0, message = ''
-FROM (
-    SELECT * FROM rows(
-        tenant text, job_id text, position bigint, worker_id text, lease_until_us bigint,
-        now_us bigint)
-) AS claimed
-WHERE jobs.tenant = claimed.tenant AND jobs.job_id = claimed.job_id
-    AND jobs.state + 0 = {State.QUEUED}
 
 -- name: find_live
 -- The jobs behind fences that are not stale, each with the number of its row, locked in an order that
@@ -40,7 +9,8 @@ WHERE jobs.tenant = claimed.tenant AND jobs.job_id = claimed.job_id
 -- STOPPING.
 SELECT * FROM (
     SELECT fences.n, state, revision, 0, worker_id, claimed_us, attempt_started_us, failure_count,
-        lost_count, delete_requested, retry
+        lost_count, delete_requested, has_children, retry, keys, reason,
+        message
     FROM (
         SELECT * FROM rows(n integer, tenant text, job_id text, attempt integer, epoch bigint)
     ) AS fences
@@ -69,12 +39,14 @@ WHERE jobs.tenant = started.tenant AND jobs.job_id = started.job_id
 -- Processes are gone: the lease is over, and the job goes where the engine decided. One that was lost
 -- goes back to its old place in the queue.
 UPDATE jobs
-SET state = settled.state, reason = settled.reason, message = settled.message,
+SET state = settled.state, blocked_key = '', reason = settled.reason,
+    message = settled.message,
     lease_until_us = NULL, worker_id = NULL, claimed_us = NULL, attempt_started_us = NULL,
     revision = revision + 1, updated_us = settled.now_us,
     failure_count = failure_count + settled.failures, lost_count = lost_count + settled.losses,
     start_us = settled.start_us, started_us = coalesce(jobs.started_us, settled.started_us),
-    ended_us = settled.ended_us, exit_code = settled.exit_code, signal = settled.signal
+    ended_us = settled.ended_us, exit_code = settled.exit_code, signal = settled.signal,
+    queue_until_us = settled.now_us + queue_timeout_us
 FROM (
     SELECT * FROM rows(
         tenant text, job_id text, position bigint, state smallint, reason smallint, message text,
@@ -105,7 +77,7 @@ SELECT * FROM rows(
 -- name: unclaim_attempts  moves: RUNNING -> QUEUED
 -- Put jobs back to their old place in the queue; the number of the attempt is used again.
 UPDATE jobs
-SET state = {State.QUEUED}, attempt_count = attempt_count - 1,
+SET state = {State.QUEUED}, blocked_key = '', attempt_count = attempt_count - 1,
     lease_until_us = NULL, worker_id = NULL, claimed_us = NULL,
     revision = revision + 1, updated_us = unclaimed.now_us
 FROM (

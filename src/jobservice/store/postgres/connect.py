@@ -71,6 +71,10 @@ _AWAY = (
 host."""
 
 
+_MET_BY_KEY = {"requests_pkey", "schedules_pkey", "schedule_runs_pkey"}
+"""Keys that two servers may write at the same time: the second one then finds what the first made."""
+
+
 def is_away(error: BaseException) -> bool:
     """Whether the database, and not the statement, is at fault."""
     return isinstance(error, _AWAY)
@@ -79,7 +83,7 @@ def is_away(error: BaseException) -> bool:
 def met_another(error: BaseException) -> bool:
     """Whether two servers got into each other's way: what was undone may be run again."""
     if isinstance(error, asyncpg.UniqueViolationError):
-        return str(error.constraint_name) == "requests_pkey"
+        return str(error.constraint_name) in _MET_BY_KEY
     return isinstance(error, asyncpg.DeadlockDetectedError | asyncpg.SerializationError)
 
 

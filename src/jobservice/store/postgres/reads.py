@@ -11,14 +11,32 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 
-from jobservice.clock import from_us
+from jobservice.clock import from_us, to_us
 from jobservice.errors import JobServiceError, ResumeTokenExpired, StoreUnavailable
 from jobservice.model.attempt import Fence
 from jobservice.model.job import AttemptState, Job
 from jobservice.model.lifecycle import State
+from jobservice.model.limit import KeyRule, Limit, LimitKind, Use
+from jobservice.model.operation import Operation, Place
+from jobservice.model.queue import Queue
 from jobservice.model.spec import JobSpec
-from jobservice.store.lists import Dialect, list_of
-from jobservice.store.port import ChangePage, Deletable, JobKey, JobPage, JobQuery, LiveAttempt
+from jobservice.store.lists import Dialect, List, Targets, list_of, targets_of
+from jobservice.store.operation_port import OperationKey
+from jobservice.store.operation_rows import operation_of
+from jobservice.store.port import (
+    COUNTED_DEPTH,
+    FLOW_EVENTS,
+    FLOW_WINDOW,
+    ChangePage,
+    Deletable,
+    Holder,
+    JobKey,
+    JobPage,
+    JobQuery,
+    LiveAttempt,
+    QueueCounts,
+    TargetPage,
+)
 from jobservice.store.postgres.connect import Connection, is_away, refusal, set_up, settings
 from jobservice.store.postgres.queries import QUERIES
 from jobservice.store.rows import (
@@ -27,10 +45,13 @@ from jobservice.store.rows import (
     command_of,
     instant_or_none,
     job_of,
+    keys_of,
     live_attempt_of,
     parse_json,
     spec_of,
+    use_of,
 )
+from jobservice.store.rule_rows import limit_of, queue_of, rule_of
 
 CONNECTIONS = 4
 """How many reads run at the same time."""
@@ -111,30 +132,35 @@ async def find_job(connection: Connection, key: JobKey) -> Job | None:
     row = await connection.fetchrow(QUERIES["find_job"].text, key.tenant, key.job_id)
     if row is None:
         return None
-    *columns, worker_id, claimed_us, started_us, ended = row
+    *columns, worker_id, claimed_us, started_us, dependencies, ended = row
     attempts = [attempt_of(attempt) for attempt in parse_json(ended)]
-    job = job_of(columns, attempts)
+    job = job_of(columns, attempts, dependencies)
     if worker_id is not None:
         live = live_attempt_of(job.attempt_count, worker_id, claimed_us, started_us)
         return dataclasses.replace(job, attempts=(*attempts, live))
     return job
 
 
-async def find_jobs(connection: Connection, keys: Sequence[JobKey]) -> list[Job | None]:
-    """Jobs in full without their attempts, in the order asked."""
-    rows = await _rows_of(connection, "find_jobs", keys)
-    found = {(row[0], row[1]): job_of(tuple(row)) for row in rows}
+async def find_jobs(
+    connection: Connection, keys: Sequence[JobKey], name: str = "find_jobs"
+) -> list[Job | None]:
+    """Jobs without their attempts, in the order asked; `find_jobs_basic` leaves out more."""
+    rows = await _rows_of(connection, name, keys)
+    if name == "find_jobs_basic":
+        found = {(row[0], row[1]): job_of(tuple(row)) for row in rows}
+    else:
+        found = {(row[0], row[1]): job_of(tuple(row)[:-1], (), row[-1]) for row in rows}
     return [found.get((key.tenant, key.job_id)) for key in keys]
 
 
 async def find_submitted(connection: Connection, keys: Sequence[JobKey]) -> list[JobSpec | None]:
     """What was submitted, in the order asked."""
     found: dict[tuple[str, str], JobSpec] = {}
-    for tenant, job_id, *command, cluster, output_limit_bytes, editable in await _rows_of(
+    for tenant, job_id, *command, cluster, limit, editable, dependencies in await _rows_of(
         connection, "find_submitted", keys
     ):
         found[tenant, job_id] = spec_of(
-            command_of(*command), cluster, output_limit_bytes, parse_json(editable)
+            command_of(*command), cluster, limit, parse_json(editable), dependencies
         )
     return [found.get((key.tenant, key.job_id)) for key in keys]
 
@@ -186,11 +212,100 @@ async def next_due(connection: Connection) -> dt.datetime | None:
     return None if start_us is None else from_us(start_us)
 
 
+async def next_time_out(connection: Connection) -> dt.datetime | None:
+    """When the time of a job is over next."""
+    return instant_or_none(await connection.fetchval(QUERIES["next_time_out"].text))
+
+
+async def next_lease_end(connection: Connection) -> dt.datetime | None:
+    """The earliest end of a lease."""
+    end_us = await connection.fetchval(QUERIES["next_lease_end"].text)
+    return None if end_us is None else from_us(end_us)
+
+
+# --- queues and limits ------------------------------------------------------------------------
+
+
+async def find_queue(connection: Connection, tenant: str, name: str) -> Queue | None:
+    """The rules of a queue."""
+    row = await connection.fetchrow(QUERIES["find_queue"].text, tenant, name)
+    return None if row is None else queue_of(row)
+
+
+async def list_queues(connection: Connection, tenant: str, limit: int, after: str) -> list[Queue]:
+    """Queues by name."""
+    rows = await connection.fetch(QUERIES["list_queues"].text, tenant, after, limit)
+    return [queue_of(row) for row in rows]
+
+
+async def queue_counts(
+    connection: Connection, tenant: str, name: str, now: dt.datetime
+) -> QueueCounts:
+    """How full a queue is, and how it moves."""
+    query, since_us = QUERIES["queue_counts"].text, to_us(now - FLOW_WINDOW)
+    [(depth, oldest_us, running)] = await connection.fetch(query, tenant, name, COUNTED_DEPTH)
+    [flow] = await connection.fetch(QUERIES["queue_flow"].text, tenant, name, FLOW_EVENTS, since_us)
+    return QueueCounts(depth, instant_or_none(oldest_us), running, *flow)
+
+
+async def list_limits(
+    connection: Connection, tenant: str, limit: int, after: tuple[str, int, str]
+) -> list[Limit]:
+    """Limits of a tenant and of the service."""
+    rows = await connection.fetch(QUERIES["list_limits"].text, tenant, *after, limit)
+    return [limit_of(row) for row in rows]
+
+
+async def list_held(connection: Connection, tenant: str, limit: int) -> list[Holder]:
+    """What each live lease of a tenant holds."""
+    rows = await connection.fetch(QUERIES["list_held"].text, tenant, limit)
+    return [Holder(job_id, queue, keys_of(keys)) for job_id, queue, keys in rows]
+
+
+async def find_limit(
+    connection: Connection, tenant: str, kind: LimitKind, name: str
+) -> Limit | None:
+    """A limit that was set."""
+    row = await connection.fetchrow(QUERIES["find_limit"].text, tenant, int(kind), name)
+    return None if row is None else limit_of(row)
+
+
+async def list_use(connection: Connection) -> Use:
+    """What the live leases of all tenants hold."""
+    return use_of(await connection.fetch(QUERIES["find_held"].text))
+
+
+async def find_rules(
+    connection: Connection, tenant: str, keys: Sequence[str]
+) -> dict[str, KeyRule]:
+    """The limits on keys, where there are any."""
+    count = len(keys)
+    arrays = list(range(count)), [tenant] * count, [int(LimitKind.KEY)] * count, list(keys)
+    rows = await connection.fetch(QUERIES["find_rules"].text, *arrays)
+    return {keys[n]: rule_of(rule) for n, *rule in map(tuple, rows)}
+
+
+async def list_parked_keys(
+    connection: Connection, tenant: str, limit: int, after: str
+) -> list[str]:
+    """Keys that jobs of a tenant are parked for."""
+    rows = await connection.fetch(QUERIES["find_parked_keys"].text, tenant, after, limit)
+    return [key for owner, key in rows if owner == tenant]
+
+
+async def count_parked(connection: Connection, tenant: str, keys: Sequence[str]) -> list[int]:
+    """How many jobs wait for each key."""
+    arrays = list(range(len(keys))), [tenant] * len(keys), list(keys)
+    rows = await connection.fetch(QUERIES["count_parked"].text, *arrays)
+    return [count for _, count in sorted(tuple(row) for row in rows)]
+
+
 # --- lists ------------------------------------------------------------------------------------
 
 LISTS = Dialect(
     QUERIES,
     labelled=" AND jobs.labels @> jsonb_build_object(:key{n}::text, :value{n}::text)",
+    label='((jobs.labels ->> {key}) COLLATE "C")',
     sorts=True,
 )
 _NAMED = re.compile(r"(?<!:):([a-z]\w*)")
@@ -207,12 +322,27 @@ async def list_jobs(
     found = list_of(LISTS, query, limit, cursor)
     if found is None:
         return JobPage((), None)
+    return found.answer(*await _walk(connection, found))
+
+
+async def find_targets(
+    connection: Connection, query: JobQuery, behind: Place | None, limit: int
+) -> TargetPage:
+    """The next jobs of a query, by their keys."""
+    found = targets_of(LISTS, query, behind, limit)
+    return TargetPage((), None) if found is None else found.answer(*await _walk(connection, found))
+
+
+async def _walk(
+    connection: Connection, found: List | Targets
+) -> tuple[list[Any], Sequence[Any] | None]:
+    """What both statements of a page answer, in the same instant."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         rows = await connection.fetch(*_positional(found.page, found.values))
         end = None
         if not found.is_full(rows):
             end = await connection.fetchrow(*_positional(found.end, found.values))
-    return found.answer([tuple(row) for row in rows], end)
+    return [tuple(row) for row in rows], end
 
 
 def _positional(sql: str, values: Mapping[str, Any]) -> list[Any]:
@@ -225,6 +355,30 @@ def _positional(sql: str, values: Mapping[str, Any]) -> list[Any]:
 def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:
     names = tuple(dict.fromkeys(_NAMED.findall(sql)))
     return _NAMED.sub(lambda name: f"${names.index(name[1]) + 1}", sql), names
+
+
+# --- operations -------------------------------------------------------------------------------
+
+
+async def find_operation(connection: Connection, key: OperationKey) -> Operation | None:
+    """One operation."""
+    text = QUERIES["find_operation"].text
+    row = await connection.fetchrow(text, key.tenant, key.operation_id)
+    return None if row is None else operation_of(tuple(row))
+
+
+async def list_operations(
+    connection: Connection, tenant: str, behind: str, limit: int
+) -> list[Operation]:
+    """Operations of a tenant, newest first."""
+    rows = await connection.fetch(QUERIES["list_operations"].text, tenant, behind, limit)
+    return [operation_of(tuple(row)) for row in rows]
+
+
+async def list_running(connection: Connection, limit: int) -> list[Operation]:
+    """Operations that go on."""
+    rows = await connection.fetch(QUERIES["list_running"].text, limit)
+    return [operation_of(tuple(row)) for row in rows]
 
 
 # --- changes ----------------------------------------------------------------------------------

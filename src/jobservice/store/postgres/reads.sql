@@ -7,11 +7,25 @@ jobs.tenant, jobs.job_id AS job_id, jobs.state, jobs.revision, jobs.attempt_coun
     jobs.ended_us AS ended_us, jobs.exit_code, jobs.signal, jobs.reason, jobs.message,
     job_specs.cluster, job_specs.output_limit_bytes, job_specs.work_dir, job_specs.argv,
     progress.percent, progress.step, progress.estimated_us, progress.reported_us,
+    jobs.schedule, jobs.schedule_us,
+    jobs.fairness_key, jobs.fairness_weight, jobs.keys, jobs.blocked_key,
     jobs.priority, jobs.timeout_us, jobs.stop_grace_us, jobs.retry, jobs.queue, jobs.name,
-    jobs.labels::text
+    jobs.labels::text, jobs.start_after_us, jobs.start_delay_us,
+    jobs.queue_timeout_us, jobs.total_timeout_us, jobs.deadline_us
 
 -- fragment: full_columns
 job_specs.env, job_specs.stdin
+
+-- fragment: dependency_column
+CASE WHEN jobs.dependent > 0 THEN (
+    SELECT json_build_array(rule, needed, on_unmet, cause_id, (
+        SELECT json_agg(
+            json_build_array(parent_id, condition, delay_us, verdict) ORDER BY number)
+        FROM dependencies
+        WHERE dependencies.tenant = dependents.tenant
+            AND dependencies.job_id = dependents.job_id))::text
+    FROM dependents
+    WHERE dependents.tenant = jobs.tenant AND dependents.job_id = jobs.job_id) END
 
 -- fragment: job_tables
 jobs
@@ -28,7 +42,7 @@ jobs.worker_id, jobs.claimed_us, jobs.attempt_started_us
 
 -- name: find_job
 -- One job in full with its attempts, of one instant: the live one, and those that ended.
-SELECT {{job_columns}}, {{full_columns}}, {{live_columns}}, (
+SELECT {{job_columns}}, {{full_columns}}, {{live_columns}}, {{dependency_column}}, (
     SELECT coalesce(json_agg(json_build_array({{attempt_columns}}) ORDER BY attempt)::text, '[]')
     FROM attempts
     WHERE attempts.tenant = jobs.tenant AND attempts.job_id = jobs.job_id)
@@ -37,7 +51,16 @@ WHERE jobs.tenant = $1 AND jobs.job_id = $2
 
 -- name: find_jobs
 -- Jobs in full without their attempts.
-SELECT {{job_columns}}, {{full_columns}}
+SELECT {{job_columns}}, {{full_columns}}, {{dependency_column}}
+FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
+    JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
+    JOIN job_specs ON job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
+    LEFT JOIN progress ON progress.tenant = jobs.tenant AND progress.job_id = jobs.job_id
+        AND progress.attempt = jobs.attempt_count
+
+-- name: find_jobs_basic
+-- As `find_jobs`, without variables and input.
+SELECT {{job_columns}}
 FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
     JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
     JOIN job_specs ON job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
@@ -48,7 +71,9 @@ FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
 -- What was submitted: the command, and the editable fields before the first edit.
 SELECT jobs.tenant, jobs.job_id, argv, work_dir, env, stdin, cluster, output_limit_bytes,
     coalesce(submitted, json_build_array(
-        priority, timeout_us, stop_grace_us, retry, queue, name, labels::text)::text)
+        priority, timeout_us, stop_grace_us, retry, queue, name, labels::text, start_after_us,
+        start_delay_us, queue_timeout_us, total_timeout_us, deadline_us)::text),
+    {{dependency_column}}
 FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
     JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
     JOIN job_specs ON job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
@@ -77,6 +102,14 @@ WHERE true
 -- As `list_basic`, with variables and input.
 SELECT {{job_columns}}, {{full_columns}}
 FROM {{walked_tables}}
+WHERE true
+
+-- name: list_ids
+-- Jobs out of the ones that a list walks over, by their instants and ids.
+SELECT walked.instant_us, walked.job_id
+FROM walked
+    CROSS JOIN LATERAL (
+        SELECT * FROM jobs WHERE tenant = :tenant AND job_id = walked.job_id OFFSET 0) AS jobs
 WHERE true
 
 -- name: walk_all
@@ -109,19 +142,48 @@ WHERE lease_until_us IS NOT NULL AND worker_id = $1
 ORDER BY tenant, job_id
 
 -- name: queue_position
--- How many queued jobs of the tenant come before a queued one.
-SELECT (
+-- How many jobs come before a queued one: of its lane, or, where it is parked, of those that wait for the
+-- same key.
+SELECT CASE WHEN this.blocked_key = '' THEN (
     SELECT count(*) FROM (
         SELECT 1 FROM jobs AS earlier
-        WHERE earlier.state = {State.QUEUED} AND earlier.tenant = this.tenant
-            AND (earlier.claim_key, earlier.job_id) < (this.claim_key, this.job_id)
+        WHERE earlier.state = {State.QUEUED} AND earlier.blocked_key = ''
+            AND earlier.tenant = this.tenant AND earlier.queue = this.queue
+            AND earlier.fairness_key = this.fairness_key
+            AND (earlier.claim_key, earlier.rank, earlier.job_id)
+                < (this.claim_key, this.rank, this.job_id)
         LIMIT $1) AS before)
+    ELSE (
+    SELECT count(*) FROM (
+        SELECT 1 FROM jobs AS earlier
+        WHERE earlier.state = {State.QUEUED} AND earlier.blocked_key <> ''
+            AND earlier.tenant = this.tenant AND earlier.blocked_key = this.blocked_key
+            AND earlier.queue = this.queue
+            AND (earlier.claim_key, earlier.rank, earlier.job_id)
+                < (this.claim_key, this.rank, this.job_id)
+        LIMIT $1) AS before)
+    END
 FROM jobs AS this
 WHERE this.tenant = $2 AND this.job_id = $3 AND this.state + 0 = {State.QUEUED}
 
 -- name: next_due
--- The earliest start of a SCHEDULED job.
-SELECT min(start_us) FROM jobs WHERE state = {State.SCHEDULED}
+-- The earliest start of a SCHEDULED job, or instant at which a rate allows a start.
+SELECT least(
+    (SELECT min(start_us) FROM jobs WHERE state = {State.SCHEDULED}),
+    (SELECT min(wake_us) FROM limits WHERE wake_us IS NOT NULL))
+
+-- name: next_time_out
+-- When the time of a job is over next.
+SELECT min(at_us) FROM (
+    SELECT min(queue_until_us) AS at_us FROM jobs
+    WHERE state + 0 = {State.QUEUED} AND queue_until_us IS NOT NULL
+    UNION ALL
+    SELECT min(expires_us) FROM jobs
+    WHERE state < {State.STOPPING} AND expires_us IS NOT NULL) AS next
+
+-- name: next_lease_end
+-- The earliest end of a lease.
+SELECT min(lease_until_us) FROM jobs WHERE lease_until_us IS NOT NULL
 
 -- name: list_deletable
 -- Final jobs whose deletion was asked for.

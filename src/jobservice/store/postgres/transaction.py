@@ -5,10 +5,11 @@ schema). So whatever tells a change is kept until everything else is written (`f
 held for as short as can be, and nobody waits for anything else while holding it. The numbers that verbs
 pass around before are places within the transaction.
 
-The locks of a transaction, in order: the jobs that its calls name, by tenant and id; jobs that it
-finds by itself, without waiting for any (SKIP LOCKED); request ids and the end of the feed; the
-positions. Only request ids may be asked for by two servers in two orders: one of the two is undone and
-run again.
+The locks of a transaction, in order: the schedules and then the jobs that its calls name, by tenant
+and id; schedules and jobs that it finds by itself, without waiting for any (SKIP LOCKED); the lock of
+claims, limits and turns; request ids and the end of the feed; the positions. Only request ids, and jobs
+that a schedule ends to make another, may be asked for by two servers in two orders: one of the two is
+undone and run again.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from jobservice.store.postgres import reads
 from jobservice.store.postgres.connect import Connection
 from jobservice.store.postgres.queries import QUERIES
 from jobservice.store.verbs.group import Calls, Savepoints
-from jobservice.store.verbs.touched import jobs_of
+from jobservice.store.verbs.touched import jobs_of, schedules_of
 from jobservice.store.verbs.transaction import EventRow, Row
 
 _TELLING = frozenset({"record_progress", "insert_tombstones"})
@@ -39,12 +40,13 @@ class Transaction(Savepoints):
         self._kept: list[tuple[str, Sequence[Row]]] = []
 
     async def lock_first(self, batch: Calls) -> None:
-        """Lock the jobs that several calls are about in the order that all servers share.
+        """Lock the schedules and jobs that several calls are about, in the order that all servers share.
 
         One after the other the calls would lock them in any order, and two servers that want the same
         jobs would wait for each other until PostgreSQL notices, a second later.
         """
         if len(batch) > 1:
+            await self.read("lock_schedules", sorted(schedules_of(batch)))
             await self.read("lock_jobs", sorted(jobs_of(batch)))
 
     def record(self, event: EventRow) -> int:
@@ -55,6 +57,11 @@ class Transaction(Savepoints):
     def next_position(self) -> int:
         self._told += 1
         return self._told - 1
+
+    def told(self) -> set[tuple[str, str]]:
+        told = {(tenant, job_id) for _, _, tenant, job_id, *_ in self._events}
+        progress = [rows for name, rows in self._kept if name == "record_progress"]
+        return told | {(row[0], row[1]) for rows in progress for row in rows}
 
     async def write(self, name: str, rows: Sequence[Row]) -> int:
         if not rows:
@@ -83,8 +90,15 @@ class Transaction(Savepoints):
         found: Sequence[Any] = await self._connection.fetch(QUERIES[name].text, *values)
         return found
 
+    async def alone(self) -> bool:
+        await self.read_all("lock_claims")
+        return True
+
     async def find_job(self, key: JobKey) -> Job | None:
         return await reads.find_job(self._connection, key)
+
+    async def find_jobs(self, keys: Sequence[JobKey]) -> list[Job | None]:
+        return await reads.find_jobs(self._connection, keys, "find_jobs_basic")
 
     async def flush(self) -> None:
         """Write what tells changes, each with its position."""

@@ -1,36 +1,4 @@
--- Attempts: claimed, started, prolonged, ended.
-
--- name: find_claimable
--- The first jobs of the queue with all that is needed to run them. A walk along `jobs_queued`: the
--- order of the index is the order of the queue, so nothing is sorted and nothing else is read.
-SELECT json_group_array(json_array(
-    tenant, job_id, attempt_count, epoch, revision, last_position, timeout_us, stop_grace_us,
-    output_limit_bytes, argv, work_dir, env, hex(stdin)))
-FROM (
-    SELECT
-        jobs.tenant, jobs.job_id, attempt_count, epoch, revision, last_position, timeout_us,
-        stop_grace_us, output_limit_bytes, argv, work_dir, env, stdin
-    FROM jobs CROSS JOIN job_specs
-    WHERE jobs.state = {State.QUEUED}
-        AND job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
-    ORDER BY jobs.claim_key, jobs.job_id
-    LIMIT ?
-)
-
--- name: claim_jobs  moves: QUEUED -> RUNNING
--- Give jobs a new attempt under a new lease.
-WITH claimed (tenant, job_id, position, worker_id, lease_until_us, now_us) AS (
-    VALUES /*each*/ (
-        :tenant, :job_id, :position, :worker_id, :lease_until_us, :now_us) /*end*/)
-UPDATE jobs
-SET state = {State.RUNNING}, attempt_count = attempt_count + 1, epoch = epoch + 1,
-    lease_until_us = claimed.lease_until_us, worker_id = claimed.worker_id,
-    claimed_us = claimed.now_us, attempt_started_us = NULL,
-    revision = revision + 1, last_position = claimed.position, updated_us = claimed.now_us,
-    reason = 0, message = ''
-FROM claimed
-WHERE jobs.tenant = claimed.tenant AND jobs.job_id = claimed.job_id
-    AND jobs.state = {State.QUEUED}
+-- Attempts: started, prolonged, ended. How they are claimed is in `claim.sql`.
 
 -- name: find_live
 -- The jobs behind fences that are not stale, each with the number of its row. The newest attempt and
@@ -39,7 +7,7 @@ WITH fences (n, tenant, job_id, attempt, epoch) AS (
     VALUES /*each*/ (:n, :tenant, :job_id, :attempt, :epoch) /*end*/)
 SELECT json_group_array(json_array(
     fences.n, state, revision, last_position, worker_id, claimed_us, attempt_started_us,
-    failure_count, lost_count, delete_requested, retry))
+    failure_count, lost_count, delete_requested, has_children, retry, keys, reason, message))
 FROM fences CROSS JOIN jobs
 WHERE jobs.tenant = fences.tenant AND jobs.job_id = fences.job_id
     AND jobs.attempt_count = fences.attempt AND jobs.epoch = fences.epoch
@@ -69,12 +37,14 @@ WITH settled (
         :tenant, :job_id, :position, :state, :reason, :message, :failures, :losses, :now_us,
         :start_us, :started_us, :ended_us, :exit_code, :signal) /*end*/)
 UPDATE jobs
-SET state = settled.state, reason = settled.reason, message = settled.message,
+SET state = settled.state, blocked_key = '', reason = settled.reason,
+    message = settled.message,
     lease_until_us = NULL, worker_id = NULL, claimed_us = NULL, attempt_started_us = NULL,
     revision = revision + 1, last_position = settled.position, updated_us = settled.now_us,
     failure_count = failure_count + settled.failures, lost_count = lost_count + settled.losses,
     start_us = settled.start_us, started_us = coalesce(jobs.started_us, settled.started_us),
-    ended_us = settled.ended_us, exit_code = settled.exit_code, signal = settled.signal
+    ended_us = settled.ended_us, exit_code = settled.exit_code, signal = settled.signal,
+    queue_until_us = settled.now_us + queue_timeout_us
 FROM settled
 WHERE jobs.tenant = settled.tenant AND jobs.job_id = settled.job_id
     AND (
@@ -101,7 +71,7 @@ VALUES /*each*/ (
 WITH unclaimed (tenant, job_id, position, now_us) AS (
     VALUES /*each*/ (:tenant, :job_id, :position, :now_us) /*end*/)
 UPDATE jobs
-SET state = {State.QUEUED}, attempt_count = attempt_count - 1,
+SET state = {State.QUEUED}, blocked_key = '', attempt_count = attempt_count - 1,
     lease_until_us = NULL, worker_id = NULL, claimed_us = NULL,
     revision = revision + 1, last_position = unclaimed.position, updated_us = unclaimed.now_us
 FROM unclaimed

@@ -12,20 +12,31 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import apsw
 
-from jobservice.clock import from_us
+from jobservice.clock import from_us, to_us
 from jobservice.errors import Internal, JobServiceError, ResumeTokenExpired, StoreUnavailable
 from jobservice.model.attempt import Fence
 from jobservice.model.job import AttemptState, Job
 from jobservice.model.lifecycle import State
+from jobservice.model.limit import KeyRule, Limit, LimitKind, Use
+from jobservice.model.operation import Operation, Place
+from jobservice.model.queue import Queue
 from jobservice.model.spec import JobSpec
-from jobservice.store.lists import WALK, Dialect, list_of
+from jobservice.store.lists import WALK, Dialect, List, Targets, list_of, targets_of
+from jobservice.store.operation_port import OperationKey
+from jobservice.store.operation_rows import operation_of
 from jobservice.store.port import (
+    COUNTED_DEPTH,
+    FLOW_EVENTS,
+    FLOW_WINDOW,
     ChangePage,
     Deletable,
+    Holder,
     JobKey,
     JobPage,
     JobQuery,
     LiveAttempt,
+    QueueCounts,
+    TargetPage,
 )
 from jobservice.store.rows import (
     attempt_of,
@@ -33,10 +44,13 @@ from jobservice.store.rows import (
     command_of,
     instant_or_none,
     job_of,
+    keys_of,
     live_attempt_of,
     parse_json,
     spec_of,
+    use_of,
 )
+from jobservice.store.rule_rows import limit_of, queue_of, rule_of
 from jobservice.store.sqlite.connect import DATABASE_ERRORS, ROWS_A_STATEMENT, open_reader
 from jobservice.store.sqlite.queries import QUERIES
 
@@ -145,29 +159,35 @@ def find_job(connection: apsw.Connection, key: JobKey) -> Job | None:
     row = connection.execute(QUERIES["find_job"].text, (key.tenant, key.job_id)).get
     if row is None:
         return None
-    *columns, worker_id, claimed_us, started_us, ended = row
+    *columns, worker_id, claimed_us, started_us, dependencies, ended = row
     attempts = [attempt_of(attempt) for attempt in parse_json(ended)]
-    job = job_of(columns, attempts)
+    job = job_of(columns, attempts, dependencies)
     if worker_id is not None:
         live = live_attempt_of(job.attempt_count, worker_id, claimed_us, started_us)
         return dataclasses.replace(job, attempts=(*attempts, live))
     return job
 
 
-def find_jobs(connection: apsw.Connection, keys: Sequence[JobKey]) -> list[Job | None]:
-    """Jobs in full without their attempts, in the order asked."""
-    found = {(row[0], row[1]): job_of(row) for row in _rows_of(connection, "find_jobs", keys)}
+def find_jobs(
+    connection: apsw.Connection, keys: Sequence[JobKey], name: str = "find_jobs"
+) -> list[Job | None]:
+    """Jobs without their attempts, in the order asked; `find_jobs_basic` leaves out more."""
+    rows = _rows_of(connection, name, keys)
+    if name == "find_jobs_basic":
+        found = {(row[0], row[1]): job_of(row) for row in rows}
+    else:
+        found = {(row[0], row[1]): job_of(row[:-1], (), row[-1]) for row in rows}
     return [found.get((key.tenant, key.job_id)) for key in keys]
 
 
 def find_submitted(connection: apsw.Connection, keys: Sequence[JobKey]) -> list[JobSpec | None]:
     """What was submitted, in the order asked."""
     found: dict[tuple[str, str], JobSpec] = {}
-    for tenant, job_id, *command, cluster, output_limit_bytes, editable in _rows_of(
+    for tenant, job_id, *command, cluster, limit, editable, dependencies in _rows_of(
         connection, "find_submitted", keys
     ):
         found[tenant, job_id] = spec_of(
-            command_of(*command), cluster, output_limit_bytes, parse_json(editable)
+            command_of(*command), cluster, limit, parse_json(editable), dependencies
         )
     return [found.get((key.tenant, key.job_id)) for key in keys]
 
@@ -221,12 +241,105 @@ def next_due(connection: apsw.Connection) -> dt.datetime | None:
     return None if start_us is None else from_us(start_us)
 
 
+def next_time_out(connection: apsw.Connection) -> dt.datetime | None:
+    """When the time of a job is over next."""
+    return instant_or_none(connection.execute(QUERIES["next_time_out"].text).get)
+
+
+def next_lease_end(connection: apsw.Connection) -> dt.datetime | None:
+    """The earliest end of a lease."""
+    end_us = connection.execute(QUERIES["next_lease_end"].text).get
+    return None if end_us is None else from_us(end_us)
+
+
+# --- queues and limits ------------------------------------------------------------------------
+
+
+def find_queue(connection: apsw.Connection, tenant: str, name: str) -> Queue | None:
+    """The rules of a queue."""
+    found = parse_json(connection.execute(QUERIES["find_queue"].text, (tenant, name)).get)
+    return queue_of(found[0]) if found else None
+
+
+def list_queues(connection: apsw.Connection, tenant: str, limit: int, after: str) -> list[Queue]:
+    """Queues by name."""
+    rows = connection.execute(QUERIES["list_queues"].text, (tenant, after, limit))
+    return [queue_of(row) for row in rows]
+
+
+def queue_counts(
+    connection: apsw.Connection, tenant: str, name: str, now: dt.datetime
+) -> QueueCounts:
+    """How full a queue is, and how it moves."""
+    counts = connection.execute(QUERIES["queue_counts"].text, (tenant, name, COUNTED_DEPTH)).get
+    since_us = to_us(now - FLOW_WINDOW)
+    flow = connection.execute(QUERIES["queue_flow"].text, (tenant, name, FLOW_EVENTS, since_us)).get
+    depth, oldest_us, running = counts
+    return QueueCounts(depth, instant_or_none(oldest_us), running, *flow)
+
+
+def list_limits(
+    connection: apsw.Connection, tenant: str, limit: int, after: tuple[str, int, str]
+) -> list[Limit]:
+    """Limits of a tenant and of the service."""
+    rows = connection.execute(QUERIES["list_limits"].text, (tenant, *after, limit))
+    return [limit_of(row) for row in rows]
+
+
+def list_held(connection: apsw.Connection, tenant: str, limit: int) -> list[Holder]:
+    """What each live lease of a tenant holds."""
+    rows = connection.execute(QUERIES["list_held"].text, (tenant, limit))
+    return [Holder(job_id, queue, keys_of(keys)) for job_id, queue, keys in rows]
+
+
+def find_limit(
+    connection: apsw.Connection, tenant: str, kind: LimitKind, name: str
+) -> Limit | None:
+    """A limit that was set."""
+    row = connection.execute(QUERIES["find_limit"].text, (tenant, kind, name)).fetchone()
+    return None if row is None else limit_of(row)
+
+
+def list_use(connection: apsw.Connection) -> Use:
+    """What the live leases of all tenants hold."""
+    return use_of(parse_json(connection.execute(QUERIES["find_held"].text).get))
+
+
+def find_rules(connection: apsw.Connection, tenant: str, keys: Sequence[str]) -> dict[str, KeyRule]:
+    """The limits on keys, where there are any."""
+    found: dict[str, KeyRule] = {}
+    for begin in range(0, len(keys), ROWS_A_STATEMENT):
+        chunk = keys[begin : begin + ROWS_A_STATEMENT]
+        values = [v for n, key in enumerate(chunk, begin) for v in (n, tenant, LimitKind.KEY, key)]
+        rows = connection.execute(QUERIES["find_rules"].for_rows(len(chunk)), values).get
+        found |= {keys[n]: rule_of(rule) for n, *rule in parse_json(rows)}
+    return found
+
+
+def list_parked_keys(connection: apsw.Connection, tenant: str, limit: int, after: str) -> list[str]:
+    """Keys that jobs of a tenant are parked for."""
+    rows = connection.execute(QUERIES["find_parked_keys"].text, (tenant, after, limit)).get
+    return [key for owner, key in parse_json(rows) if owner == tenant]
+
+
+def count_parked(connection: apsw.Connection, tenant: str, keys: Sequence[str]) -> list[int]:
+    """How many jobs wait for each key."""
+    counts = [0] * len(keys)
+    for begin in range(0, len(keys), ROWS_A_STATEMENT):
+        chunk = keys[begin : begin + ROWS_A_STATEMENT]
+        values = [v for n, key in enumerate(chunk, begin) for v in (n, tenant, key)]
+        for n, count in connection.execute(QUERIES["count_parked"].for_rows(len(chunk)), values):
+            counts[n] = count
+    return counts
+
+
 # --- lists ------------------------------------------------------------------------------------
 
 LISTS = Dialect(
     QUERIES,
     labelled=" AND EXISTS (SELECT 1 FROM json_each(jobs.labels) AS label"
     " WHERE label.key = :key{n} AND label.value = :value{n})",
+    label="(SELECT label.value FROM json_each(jobs.labels) AS label WHERE label.key = {key})",
     sorts=False,
 )
 
@@ -242,13 +355,50 @@ def list_jobs(
     found = list_of(LISTS, query, limit, cursor, walk)
     if found is None:
         return JobPage((), None)
+    return found.answer(*_walk(connection, found))
+
+
+def find_targets(
+    connection: apsw.Connection, query: JobQuery, behind: Place | None, limit: int
+) -> TargetPage:
+    """The next jobs of a query, by their keys."""
+    found = targets_of(LISTS, query, behind, limit)
+    return TargetPage((), None) if found is None else found.answer(*_walk(connection, found))
+
+
+def _walk(
+    connection: apsw.Connection, found: List | Targets
+) -> tuple[list[Any], Sequence[Any] | None]:
+    """What both statements of a page answer, in the same instant."""
     connection.execute("BEGIN")
     try:
         rows = connection.execute(found.page, found.values).fetchall()
         end = None if found.is_full(rows) else connection.execute(found.end, found.values).get
     finally:
         connection.execute("COMMIT")
-    return found.answer(rows, end)
+    return rows, end
+
+
+# --- operations -------------------------------------------------------------------------------
+
+
+def find_operation(connection: apsw.Connection, key: OperationKey) -> Operation | None:
+    """One operation."""
+    row = connection.execute(QUERIES["find_operation"].text, (key.tenant, key.operation_id)).get
+    return None if row is None else operation_of(row)
+
+
+def list_operations(
+    connection: apsw.Connection, tenant: str, behind: str, limit: int
+) -> list[Operation]:
+    """Operations of a tenant, newest first."""
+    rows = connection.execute(QUERIES["list_operations"].text, (tenant, behind, limit))
+    return [operation_of(row) for row in rows]
+
+
+def list_running(connection: apsw.Connection, limit: int) -> list[Operation]:
+    """Operations that go on."""
+    return [operation_of(row) for row in connection.execute(QUERIES["list_running"].text, (limit,))]
 
 
 # --- changes ----------------------------------------------------------------------------------

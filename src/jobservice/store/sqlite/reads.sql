@@ -7,8 +7,11 @@ jobs.tenant, jobs.job_id AS job_id, jobs.state, jobs.revision, jobs.attempt_coun
     jobs.ended_us AS ended_us, jobs.exit_code, jobs.signal, jobs.reason, jobs.message,
     job_specs.cluster, job_specs.output_limit_bytes, job_specs.work_dir, job_specs.argv,
     progress.percent, progress.step, progress.estimated_us, progress.reported_us,
+    jobs.schedule, jobs.schedule_us,
+    jobs.fairness_key, jobs.fairness_weight, jobs.keys, jobs.blocked_key,
     jobs.priority, jobs.timeout_us, jobs.stop_grace_us, jobs.retry, jobs.queue, jobs.name,
-    jobs.labels
+    jobs.labels, jobs.start_after_us, jobs.start_delay_us,
+    jobs.queue_timeout_us, jobs.total_timeout_us, jobs.deadline_us
 
 -- fragment: full_columns
 job_specs.env, job_specs.stdin
@@ -23,12 +26,24 @@ jobs
 attempt, state, worker_id, claimed_us, reason, message, started_us, ended_us, exit_code, signal,
     stdout_bytes, stderr_bytes, dropped_bytes, cpu_us, max_rss_bytes
 
+-- fragment: dependency_column
+CASE WHEN jobs.dependent > 0 THEN (
+    SELECT json_array(rule, needed, on_unmet, cause_id, json((
+        SELECT json_group_array(json_array(parent_id, condition, delay_us, verdict))
+        FROM (
+            SELECT * FROM dependencies
+            WHERE dependencies.tenant = dependents.tenant
+                AND dependencies.job_id = dependents.job_id
+            ORDER BY number))))
+    FROM dependents
+    WHERE dependents.tenant = jobs.tenant AND dependents.job_id = jobs.job_id) END
+
 -- fragment: live_columns
 jobs.worker_id, jobs.claimed_us, jobs.attempt_started_us
 
 -- name: find_job
 -- One job in full with its attempts, of one instant: the live one, and those that ended.
-SELECT {{job_columns}}, {{full_columns}}, {{live_columns}}, (
+SELECT {{job_columns}}, {{full_columns}}, {{live_columns}}, {{dependency_column}}, (
     SELECT json_group_array(json_array({{attempt_columns}}))
     FROM (
         SELECT * FROM attempts
@@ -40,7 +55,14 @@ WHERE jobs.tenant = ? AND jobs.job_id = ?
 -- name: find_jobs
 -- Jobs in full without their attempts.
 WITH wanted (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
-SELECT {{job_columns}}, {{full_columns}}
+SELECT {{job_columns}}, {{full_columns}}, {{dependency_column}}
+FROM wanted CROSS JOIN {{job_tables}}
+WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
+
+-- name: find_jobs_basic
+-- As `find_jobs`, without variables and input.
+WITH wanted (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
+SELECT {{job_columns}}
 FROM wanted CROSS JOIN {{job_tables}}
 WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
 
@@ -49,7 +71,9 @@ WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
 WITH wanted (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
 SELECT jobs.tenant, jobs.job_id, argv, work_dir, env, stdin, cluster, output_limit_bytes,
     coalesce(submitted, json_array(
-        priority, timeout_us, stop_grace_us, retry, queue, name, labels))
+        priority, timeout_us, stop_grace_us, retry, queue, name, labels, start_after_us,
+        start_delay_us, queue_timeout_us, total_timeout_us, deadline_us)),
+    {{dependency_column}}
 FROM wanted CROSS JOIN jobs CROSS JOIN job_specs
 WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
     AND job_specs.tenant = wanted.tenant AND job_specs.job_id = wanted.job_id
@@ -64,6 +88,12 @@ WHERE jobs.tenant = :tenant AND jobs.job_id = walked.job_id
 -- As `list_basic`, with variables and input.
 SELECT {{job_columns}}, {{full_columns}}
 FROM walked CROSS JOIN {{job_tables}}
+WHERE jobs.tenant = :tenant AND jobs.job_id = walked.job_id
+
+-- name: list_ids
+-- Jobs out of the ones that `lists.py` walks over, by their instants and ids.
+SELECT walked.instant_us, walked.job_id
+FROM walked CROSS JOIN jobs
 WHERE jobs.tenant = :tenant AND jobs.job_id = walked.job_id
 
 -- name: walk_all
@@ -94,19 +124,49 @@ WHERE lease_until_us IS NOT NULL AND worker_id = ?
 ORDER BY tenant, job_id
 
 -- name: queue_position
--- How many queued jobs of the tenant come before a queued one.
-SELECT (
+-- How many jobs come before a queued one: of its lane, or, where it is parked, of those that wait for the
+-- same key.
+SELECT CASE WHEN this.blocked_key = '' THEN (
     SELECT count(*) FROM (
-        SELECT 1 FROM jobs AS earlier INDEXED BY jobs_queued
-        WHERE earlier.state = {State.QUEUED} AND earlier.tenant = this.tenant
-            AND (earlier.claim_key, earlier.job_id) < (this.claim_key, this.job_id)
-        LIMIT ?))
+        SELECT 1 FROM jobs AS earlier INDEXED BY jobs_ready
+        WHERE earlier.state = {State.QUEUED} AND earlier.blocked_key = ''
+            AND earlier.tenant = this.tenant AND earlier.queue = this.queue
+            AND earlier.fairness_key = this.fairness_key
+            AND (earlier.claim_key, earlier.rank, earlier.job_id)
+                < (this.claim_key, this.rank, this.job_id)
+        LIMIT ?1))
+    ELSE (
+    SELECT count(*) FROM (
+        SELECT 1 FROM jobs AS earlier INDEXED BY jobs_parked
+        WHERE earlier.state = {State.QUEUED} AND earlier.blocked_key <> ''
+            AND earlier.tenant = this.tenant AND earlier.blocked_key = this.blocked_key
+            AND earlier.queue = this.queue
+            AND (earlier.claim_key, earlier.rank, earlier.job_id)
+                < (this.claim_key, this.rank, this.job_id)
+        LIMIT ?1))
+    END
 FROM jobs AS this
-WHERE this.tenant = ? AND this.job_id = ? AND this.state = {State.QUEUED}
+WHERE this.tenant = ?2 AND this.job_id = ?3 AND this.state = {State.QUEUED}
 
 -- name: next_due
--- The earliest start of a SCHEDULED job.
-SELECT min(start_us) FROM jobs WHERE state = {State.SCHEDULED}
+-- The earliest start of a SCHEDULED job, or instant at which a rate allows a start.
+SELECT min(due_us) FROM (
+    SELECT min(start_us) AS due_us FROM jobs WHERE state = {State.SCHEDULED}
+    UNION ALL
+    SELECT min(wake_us) FROM limits WHERE wake_us IS NOT NULL)
+
+-- name: next_time_out
+-- When the time of a job is over next.
+SELECT min(at_us) FROM (
+    SELECT min(queue_until_us) AS at_us FROM jobs
+    WHERE state = {State.QUEUED} AND queue_until_us IS NOT NULL
+    UNION ALL
+    SELECT min(expires_us) FROM jobs
+    WHERE state < {State.STOPPING} AND expires_us IS NOT NULL) AS next
+
+-- name: next_lease_end
+-- The earliest end of a lease.
+SELECT min(lease_until_us) FROM jobs WHERE lease_until_us IS NOT NULL
 
 -- name: list_deletable
 -- Final jobs whose deletion was asked for.

@@ -2,15 +2,22 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobservice.errors import ResumeTokenExpired
 from jobservice.model.job import Job
+from jobservice.model.limit import KeyRule, Limit, LimitKind, Use
+from jobservice.model.operation import Operation, Place
+from jobservice.model.queue import Queue
+from jobservice.model.schedule import Schedule
 from jobservice.model.spec import JobSpec
 from jobservice.store import port
+from jobservice.store.operation_port import OperationKey, OperationPage
+from jobservice.store.operation_rows import BEHIND_ALL
 from jobservice.store.rows import position_of, position_token
-from jobservice.store.sqlite import reads
+from jobservice.store.schedule_port import RunPage, ScheduleKey, SchedulePage
+from jobservice.store.sqlite import reads, schedule_reads
 from jobservice.store.sqlite.connect import open_reader
 from jobservice.store.sqlite.migrate import upgrade
 from jobservice.store.sqlite.reads import Readers
@@ -40,7 +47,12 @@ class SqliteStore(WritingStore[Writer]):
 
     @classmethod
     async def open(
-        cls, path: Path, *, waiting_limit: int = WAITING_LIMIT, deadline_s: float = DEADLINE_S
+        cls,
+        path: Path,
+        *,
+        waiting_limit: int = WAITING_LIMIT,
+        deadline_s: float = DEADLINE_S,
+        open_writer: Callable[..., Writer] = Writer,
     ) -> "SqliteStore":
         """Open a file, made if need be, with its schema brought up to date.
 
@@ -51,7 +63,7 @@ class SqliteStore(WritingStore[Writer]):
         connection = open_reader(path)
         head = reads.head_position(connection)
         connection.close()
-        writer = Writer(
+        writer = open_writer(
             path,
             head,
             waiting_limit=waiting_limit,
@@ -83,11 +95,82 @@ class SqliteStore(WritingStore[Writer]):
     ) -> port.JobPage:
         return await self._readers.away(reads.list_jobs, query, limit, cursor)
 
+    async def find_operation(self, key: OperationKey) -> Operation | None:
+        return self._readers.here(reads.find_operation, key)
+
+    async def list_operations(
+        self, tenant: str, *, behind: str | None, limit: int
+    ) -> OperationPage:
+        begin = behind or BEHIND_ALL
+        found = self._readers.here(reads.list_operations, tenant, begin, limit + 1)
+        more = found[limit - 1].operation_id if len(found) > limit else None
+        return OperationPage(tuple(found[:limit]), more)
+
+    async def list_running_operations(self, *, limit: int) -> list[Operation]:
+        return self._readers.here(reads.list_running, limit)
+
+    async def find_targets(
+        self, query: port.JobQuery, *, behind: Place | None, limit: int
+    ) -> port.TargetPage:
+        return await self._readers.away(reads.find_targets, query, behind, limit)
+
     async def queue_position(self, key: port.JobKey, *, limit: int) -> int | None:
         return await self._readers.away(reads.queue_position, key, limit)
 
+    async def find_queue(self, tenant: str, name: str) -> Queue | None:
+        return self._readers.here(reads.find_queue, tenant, name)
+
+    async def list_queues(self, tenant: str, *, limit: int, after: str) -> list[Queue]:
+        return await self._readers.away(reads.list_queues, tenant, limit, after)
+
+    async def queue_counts(self, tenant: str, name: str, *, now: dt.datetime) -> port.QueueCounts:
+        return await self._readers.away(reads.queue_counts, tenant, name, now)
+
+    async def list_limits(
+        self, tenant: str, *, limit: int, after: tuple[str, int, str]
+    ) -> list[Limit]:
+        return await self._readers.away(reads.list_limits, tenant, limit, after)
+
+    async def list_held(self, tenant: str, *, limit: int) -> list[port.Holder]:
+        return await self._readers.away(reads.list_held, tenant, limit)
+
+    async def find_limit(self, tenant: str, kind: LimitKind, name: str) -> Limit | None:
+        return await self._readers.away(reads.find_limit, tenant, kind, name)
+
+    async def list_use(self) -> Use:
+        return await self._readers.away(reads.list_use)
+
+    async def find_rules(self, tenant: str, keys: Sequence[str]) -> dict[str, KeyRule]:
+        return await self._readers.away(reads.find_rules, tenant, keys)
+
+    async def list_parked_keys(self, tenant: str, *, limit: int, after: str) -> list[str]:
+        return await self._readers.away(reads.list_parked_keys, tenant, limit, after)
+
+    async def count_parked(self, tenant: str, keys: Sequence[str]) -> list[int]:
+        return await self._readers.away(reads.count_parked, tenant, keys)
+
     async def next_due_at(self) -> dt.datetime | None:
         return self._readers.here(reads.next_due)
+
+    async def next_time_out_at(self) -> dt.datetime | None:
+        return self._readers.here(reads.next_time_out)
+
+    async def next_lease_end_at(self) -> dt.datetime | None:
+        return self._readers.here(reads.next_lease_end)
+
+    async def find_schedule(self, key: ScheduleKey) -> Schedule | None:
+        return self._readers.here(schedule_reads.find_schedule, key)
+
+    async def list_schedules(self, tenant: str, *, limit: int, cursor: str | None) -> SchedulePage:
+        return await self._readers.away(schedule_reads.list_schedules, tenant, limit, cursor)
+
+    async def list_schedule_runs(
+        self, key: ScheduleKey, *, limit: int, cursor: str | None
+    ) -> RunPage:
+        return await self._readers.away(schedule_reads.list_runs, key, limit, cursor)
+
+    async def next_look_at(self) -> dt.datetime | None:
+        return self._readers.here(schedule_reads.next_look)
 
     async def head_position(self) -> str:
         return position_token(self._writer.position)

@@ -13,17 +13,22 @@ WHERE requests.tenant = wanted.tenant AND requests.request_id = wanted.request_i
 INSERT INTO requests (tenant, request_id, digest, job_ids, created_us)
 VALUES /*each*/ (:tenant, :request_id, :digest, :job_ids, :created_us) /*end*/
 
--- name: insert_jobs  moves: -> QUEUED
--- Put new jobs into the queue.
+-- name: insert_jobs  moves: -> BLOCKED | SCHEDULED | QUEUED
+-- Put new jobs where they wait.
 INSERT INTO jobs (
-    tenant, job_id, claim_key, queued_us, created_us, updated_us, last_position,
-    priority, timeout_us, stop_grace_us, retry, queue, name, labels,
-    state, revision, attempt_count, epoch, edit_version
+    tenant, job_id, state, start_us, created_us, last_position, claim_key, queued_us, updated_us,
+    counted_us, expires_us, queue_until_us, priority, timeout_us, stop_grace_us, retry, queue, name,
+    labels, start_after_us, start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
+    schedule, schedule_us, fairness_key, fairness_weight, keys, blocked_key,
+    dependent, has_children, revision, attempt_count, epoch, edit_version
 )
 VALUES /*each*/ (
-    :tenant, :job_id, :claim_key, :queued_us, :created_us, :updated_us, :last_position,
-    :priority, :timeout_us, :stop_grace_us, :retry, :queue, :name, :labels,
-    {State.QUEUED}, 1, 0, 0, 1) /*end*/
+    :tenant, :job_id, :state, :start_us, :created_us, :last_position, :claim_key, :queued_us,
+    :updated_us, :counted_us, :expires_us, :queue_until_us, :priority, :timeout_us, :stop_grace_us,
+    :retry, :queue, :name, :labels, :start_after_us, :start_delay_us, :queue_timeout_us,
+    :total_timeout_us, :deadline_us, :schedule, :schedule_us,
+    :fairness_key, :fairness_weight, :keys, :blocked_key, :dependent, :has_children,
+    1, 0, 0, 1) /*end*/
 
 -- name: insert_specs
 -- Keep what jobs are to run.

@@ -10,7 +10,7 @@ from jobservice.store.port import JobKey
 from jobservice.store.rows import parse_json
 from jobservice.store.sqlite.connect import ROWS_A_STATEMENT
 from jobservice.store.sqlite.queries import QUERIES
-from jobservice.store.sqlite.reads import find_job
+from jobservice.store.sqlite.reads import find_job, find_jobs
 from jobservice.store.verbs.group import Savepoints
 from jobservice.store.verbs.transaction import EventRow, Row
 
@@ -37,6 +37,9 @@ class Transaction(Savepoints):
         self.position += 1
         return self.position
 
+    def told(self) -> set[tuple[str, str]]:
+        return {(tenant, job_id) for _, _, tenant, job_id, *_ in self._events}
+
     async def write(self, name: str, rows: Sequence[Row]) -> int:
         query, execute, changed = QUERIES[name], self._connection.execute, 0
         for begin in range(0, len(rows), ROWS_A_STATEMENT):
@@ -62,8 +65,14 @@ class Transaction(Savepoints):
         found: list[list[Any]] = parse_json(self._connection.execute(sql, values).get)
         return found
 
+    async def alone(self) -> bool:
+        return False  # there is one writer
+
     async def find_job(self, key: JobKey) -> Job | None:
         return find_job(self._connection, key)
+
+    async def find_jobs(self, keys: Sequence[JobKey]) -> list[Job | None]:
+        return find_jobs(self._connection, keys, "find_jobs_basic")
 
     async def flush(self) -> None:
         """Write the events that were recorded."""

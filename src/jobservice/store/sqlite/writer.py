@@ -134,8 +134,7 @@ class Writer:
             if batch:
                 changed = self._commit(batch)
                 self._tell(self._group.answer, batch, changed)
-            if self._wal_pages >= CHECKPOINT_PAGES:
-                self._checkpoint()
+            self._checkpoint_if_long()
         self._end()
 
     def _take(self) -> tuple[Calls, bool]:
@@ -210,7 +209,9 @@ class Writer:
             self._connection.close(True)
             self._connection = self._connect()
 
-    def _checkpoint(self) -> None:
+    def _checkpoint_if_long(self) -> None:
+        if self._wal_pages < CHECKPOINT_PAGES:
+            return
         self._wal_pages = 0
         try:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

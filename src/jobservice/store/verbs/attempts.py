@@ -1,10 +1,9 @@
-"""Attempts: claimed, started, prolonged, ended. Each function runs calls of one kind together.
+"""Attempts: started, prolonged, ended. Each function runs calls of one kind together.
 
 Within the calls a fence may come twice; the second is treated as if it came later.
 """
 
 import dataclasses
-import datetime as dt
 import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -13,18 +12,19 @@ from jobservice.clock import from_us, to_us
 from jobservice.errors import InvalidTransition
 from jobservice.model.attempt import Cause, Fence, Outcome
 from jobservice.model.event import EventKind
-from jobservice.model.lifecycle import FINAL, TRANSITIONS, State, Trigger
+from jobservice.model.lifecycle import FINAL, TRANSITIONS, Reason, State, Trigger
 from jobservice.store.port import (
     AttemptEnd,
     AttemptStart,
-    Claim,
     LeaseAnswer,
     LiveJob,
     ProgressReport,
     Settle,
     Settlement,
 )
-from jobservice.store.rows import command_of, retry_policy, span_or_none, us_or_none
+from jobservice.store.rows import retry_policy, us_or_none
+from jobservice.store.verbs.ends import Ended, after_ends
+from jobservice.store.verbs.keys import free, leave
 from jobservice.store.verbs.transaction import EventRow, Transaction, change
 
 _END_EVENTS = {
@@ -51,68 +51,11 @@ class _Live(NamedTuple):
     failure_count: int
     lost_count: int
     delete_requested: bool
+    has_children: bool
     retry: str
-
-
-# --- claim ------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ClaimCall:
-    """One call of `claim_jobs`."""
-
-    worker_id: str
-    limit: int
-    lease_until_us: int
-    now_us: int
-
-
-async def claim_jobs(tx: Transaction, calls: Sequence[ClaimCall]) -> list[list[Claim]]:
-    """Lease jobs to each caller in turn."""
-    return [await _claim(tx, call) for call in calls]
-
-
-async def _claim(tx: Transaction, call: ClaimCall) -> list[Claim]:
-    now_us, claims, rows = call.now_us, [], []
-    for tenant, job_id, attempts, epoch, revision, last, *run in await tx.read_all(
-        "find_claimable", call.limit
-    ):
-        position = tx.record(
-            EventRow(
-                last,
-                tenant,
-                job_id,
-                revision + 1,
-                EventKind.CLAIMED,
-                State.RUNNING,
-                State.QUEUED,
-                now_us,
-                attempts + 1,
-            )
-        )
-        rows.append((tenant, job_id, position, call.worker_id, call.lease_until_us, now_us))
-        claims.append(_claim_of(Fence(tenant, job_id, attempts + 1, epoch + 1), *run))
-    await change(tx, "claim_jobs", rows)
-    return claims
-
-
-def _claim_of(
-    fence: Fence,
-    timeout_us: int | None,
-    stop_grace_us: int,
-    output_limit_bytes: int,
-    argv: str,
-    work_dir: str,
-    env: str,
-    stdin: str,
-) -> Claim:
-    return Claim(
-        fence=fence,
-        command=command_of(argv, work_dir, env, bytes.fromhex(stdin)),
-        timeout=span_or_none(timeout_us),
-        stop_grace=dt.timedelta(microseconds=stop_grace_us),
-        output_limit_bytes=output_limit_bytes,
-    )
+    keys: str
+    reason: int
+    message: str
 
 
 # --- start ------------------------------------------------------------------------------------
@@ -165,7 +108,8 @@ async def finish_attempts(
     """Close attempts and move their jobs on."""
     ends = [(end, call) for call in calls for end in call.ends]
     settled: list[Settlement | None] = [None] * len(ends)
-    jobs, attempts = [], []
+    jobs, attempts, left, released = [], [], [], []
+    ended: dict[int, list[Ended]] = {}
     for n, live, first in await _live(tx, [end.fence for end, _ in ends]):
         if first:
             end, call = ends[n]
@@ -173,8 +117,20 @@ async def finish_attempts(
             position = _tell_end(tx, end, settlement, live, call.now_us)
             jobs.append(_job_row(end, settlement, position, call.now_us))
             attempts.append(_attempt_row(end, settlement, live))
+            if live.keys and settlement.state in FINAL:
+                left.append((end.fence.tenant, end.fence.job_id, live.keys))
+            elif live.keys:
+                released.append((end.fence.tenant, live.keys))
+            if settlement.state in FINAL:
+                key = end.fence.tenant, end.fence.job_id
+                final = Ended(*key, settlement.state, live.has_children)
+                ended.setdefault(call.now_us, []).append(final)
     await change(tx, "finish_attempts", jobs)
     await tx.write("insert_attempts", attempts)
+    await leave(tx, left)
+    await free(tx, released)
+    for now_us, finals in ended.items():
+        await after_ends(tx, finals, now_us)
     return _by_call([call.ends for call in calls], settled)
 
 
@@ -189,6 +145,9 @@ def _settled(settle: Settle, end: AttemptEnd, live: _Live) -> Settlement:
             live.failure_count,
             live.lost_count,
             bool(live.delete_requested),
+            bool(live.has_children),
+            reason=Reason(live.reason),
+            message=live.message,
         ),
         end,
     )
@@ -306,7 +265,7 @@ class FencesCall:
 async def unclaim_attempts(tx: Transaction, calls: Sequence[FencesCall]) -> list[list[bool]]:
     """Hand back leases of RUNNING jobs whose attempts have no process."""
     fences = [(fence, call.at_us) for call in calls for fence in call.fences]
-    answers, rows = [False] * len(fences), []
+    answers, rows, released = [False] * len(fences), [], []
     for n, live, first in await _live(tx, [fence for fence, _ in fences]):
         if not first or live.state != State.RUNNING or live.started_us is not None:
             continue
@@ -326,7 +285,9 @@ async def unclaim_attempts(tx: Transaction, calls: Sequence[FencesCall]) -> list
             )
         )
         rows.append((fence.tenant, fence.job_id, position, now_us))
+        released.append((fence.tenant, live.keys))
     await change(tx, "unclaim_attempts", rows)
+    await free(tx, released)
     return _by_call([call.fences for call in calls], answers)
 
 

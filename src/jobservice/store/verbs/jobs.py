@@ -1,32 +1,52 @@
 """Jobs: what timers and users do to them outside of an attempt."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from jobservice.clock import from_us
 from jobservice.model.attempt import Fence
+from jobservice.model.bounds import expires_at
 from jobservice.model.event import EventKind
 from jobservice.model.job import (
     EDITABLE_ALWAYS,
+    EDITABLE_BEFORE_START,
     EDITABLE_UNTIL_FINAL,
     Edits,
     Job,
 )
 from jobservice.model.lifecycle import FINAL, WAITING, Reason, State
 from jobservice.model.queue import claim_key
+from jobservice.model.spec import JobSpec
 from jobservice.store.port import JobKey, Refusal, Stopped, StopRequest
-from jobservice.store.rows import editable_row
-from jobservice.store.verbs.transaction import EventRow, Transaction, change
+from jobservice.store.rows import editable_row, us_or_none
+from jobservice.store.verbs.children import FREED, GOVERNED, decide_children
+from jobservice.store.verbs.ends import Ended, after_ends, after_revivals
+from jobservice.store.verbs.keys import free, join, leave
+from jobservice.store.verbs.transaction import EventRow, Row, Transaction, change
 
 CANCELLED_MESSAGE = "cancelled on request"
 STOPPING_MESSAGE = "its stop was asked for"
 HELD_MESSAGE = "held on request"
 _MAY_BE_HELD = WAITING - {State.HELD}
+_BELONGINGS = (
+    "delete_specs",
+    "delete_attempts",
+    "delete_progress",
+    "delete_dependents",
+    "delete_dependencies",
+)
+
+_T = TypeVar("_T")
+Ids = tuple[str, str]
+"""A tenant and a job id."""
+Effect = Refusal | bool
+"""What became of one of several jobs: why nothing was changed, or whether something was: a job may
+have been so already."""
 
 
 @dataclasses.dataclass(slots=True)
-class _Asked:
+class Asked:
     """What a verb about a job decides upon; changed as the verb goes on."""
 
     state: State
@@ -39,16 +59,23 @@ class _Asked:
     priority: int
     queued_us: int
     start_us: int | None
+    reason: int
+    dependent: int
+    has_children: bool
+    keys: str
+    counted_us: int
+    deadline_us: int | None
 
     def tell(
         self,
         tx: Transaction,
-        key: tuple[str, str],
+        key: Ids,
         kind: EventKind,
         state: State,
         now_us: int,
         reason: Reason = Reason.NONE,
         message: str = "",
+        start_us: int | None = None,
     ) -> int:
         """Record the job's next event, which leads to `state`; returns its position."""
         self.revision += 1
@@ -64,16 +91,29 @@ class _Asked:
                 self.attempt_count,
                 reason,
                 message,
+                start_us=start_us,
             )
         )
         self.state = state
         return self.last_position
 
 
-async def _asked(tx: Transaction, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], _Asked]:
+async def asked(tx: Transaction, keys: Sequence[Ids]) -> dict[Ids, Asked]:
+    """Jobs as they stand, those that there are; on PostgreSQL they are locked."""
     unique = list(dict.fromkeys(keys))
     rows = await tx.read("find_asked", [(n, *key) for n, key in enumerate(unique)])
-    return {unique[n]: _Asked(State(state), *columns) for n, state, *columns in rows}
+    return {unique[n]: Asked(State(state), *columns) for n, state, *columns in rows}
+
+
+async def tell_asked(tx: Transaction, key: JobKey, kind: EventKind, now_us: int) -> tuple[int, str]:
+    """Record an event of a job that leaves its state as it is.
+
+    Returns:
+        The position of the event, and the text of the job's concurrency keys.
+    """
+    ids = key.tenant, key.job_id
+    job = (await asked(tx, [ids]))[ids]
+    return job.tell(tx, ids, kind, job.state, now_us), job.keys
 
 
 # --- due --------------------------------------------------------------------------------------
@@ -120,7 +160,7 @@ class StopCall:
 
 async def request_stop(tx: Transaction, calls: Sequence[StopCall]) -> list[list[Stopped | Refusal]]:
     """End waiting jobs, ask for the end of running ones."""
-    jobs = await _asked(tx, [(stop.tenant, stop.job_id) for call in calls for stop in call.stops])
+    jobs = await asked(tx, [(stop.tenant, stop.job_id) for call in calls for stop in call.stops])
     changes = _Stops({}, {}, {})
     answers = [
         [
@@ -132,6 +172,13 @@ async def request_stop(tx: Transaction, calls: Sequence[StopCall]) -> list[list[
     await change(tx, "cancel_waiting", list(changes.cancelled.values()))
     await change(tx, "stop_running", list(changes.stopping.values()))
     await change(tx, "request_deletion", list(changes.unwanted))
+    await leave(tx, [(*ids, jobs[ids].keys) for ids in changes.cancelled])
+    ended = _by_instant(
+        (Ended(*key, State.CANCELLED, jobs[key].has_children), now_us)
+        for key, (*_, now_us) in changes.cancelled.items()
+    )
+    for now_us, finals in ended.items():
+        await after_ends(tx, finals, now_us)
     return answers
 
 
@@ -139,13 +186,13 @@ async def request_stop(tx: Transaction, calls: Sequence[StopCall]) -> list[list[
 class _Stops:
     """The rows to be written, by job."""
 
-    cancelled: dict[tuple[str, str], Sequence[Any]]
-    stopping: dict[tuple[str, str], Sequence[Any]]
-    unwanted: dict[tuple[str, str], None]
+    cancelled: dict[Ids, Sequence[Any]]
+    stopping: dict[Ids, Sequence[Any]]
+    unwanted: dict[Ids, None]
 
 
 def _stop(
-    tx: Transaction, stop: StopRequest, job: _Asked | None, now_us: int, changes: _Stops
+    tx: Transaction, stop: StopRequest, job: Asked | None, now_us: int, changes: _Stops
 ) -> Stopped | Refusal:
     if job is None:
         return Refusal.NOT_FOUND
@@ -156,11 +203,23 @@ def _stop(
         changes.unwanted[key] = None
     if job.state in WAITING:
         changes.cancelled[key] = _ended_by_user(
-            tx, key, job, EventKind.CANCELLED, State.CANCELLED, CANCELLED_MESSAGE, now_us
+            tx,
+            key,
+            job,
+            EventKind.CANCELLED,
+            State.CANCELLED,
+            stop.message or CANCELLED_MESSAGE,
+            now_us,
         )
     elif job.state is State.RUNNING:
         changes.stopping[key] = _ended_by_user(
-            tx, key, job, EventKind.STOPPING, State.STOPPING, STOPPING_MESSAGE, now_us
+            tx,
+            key,
+            job,
+            EventKind.STOPPING,
+            State.STOPPING,
+            stop.message or STOPPING_MESSAGE,
+            now_us,
         )
     stopping = job.state is State.STOPPING
     return Stopped(job.state, Fence(*key, job.attempt_count, job.epoch) if stopping else None)
@@ -168,8 +227,8 @@ def _stop(
 
 def _ended_by_user(
     tx: Transaction,
-    key: tuple[str, str],
-    job: _Asked,
+    key: Ids,
+    job: Asked,
     kind: EventKind,
     state: State,
     message: str,
@@ -198,39 +257,101 @@ async def update_job(tx: Transaction, calls: Sequence[UpdateCall]) -> list[Job |
 
 
 async def _update(tx: Transaction, call: UpdateCall) -> Job | Refusal:
-    key = call.key.tenant, call.key.job_id
-    job = (await _asked(tx, [key])).get(key)
+    ids = call.key.tenant, call.key.job_id
+    job = (await asked(tx, [ids])).get(ids)
     if job is None:
         return Refusal.NOT_FOUND
     if call.edit_version not in (None, job.edit_version):
         return Refusal.STALE
-    if job.delete_requested or not set(call.edits) <= _editable(job.state):
+    if job.delete_requested or not set(call.edits) <= _editable(job):
         return Refusal.WRONG_STATE
-    before = await _read(tx, call.key)
-    spec = dataclasses.replace(before.spec, **_spec_fields(call.edits))
-    await tx.write("keep_submitted", [key])
-    place = claim_key(spec.priority, from_us(job.queued_us))
-    position = job.tell(tx, key, EventKind.UPDATED, job.state, call.now_us)
-    await change(
-        tx,
-        "update_jobs",
-        [(*key, position, job.edit_version, place, call.now_us, *editable_row(spec))],
-    )
-    return await _read(tx, call.key)
+    before = await read_job(tx, call.key)
+    await _write_edits(tx, [_Edit(ids, job, before.spec, call.edits)], call.now_us)
+    return await read_job(tx, call.key)
 
 
-def _editable(state: State) -> frozenset[str]:
-    return EDITABLE_ALWAYS if state in FINAL else EDITABLE_ALWAYS | EDITABLE_UNTIL_FINAL
+async def update_all(
+    tx: Transaction, jobs: Sequence[Job], edits: Edits, now_us: int
+) -> list[Effect]:
+    """Change the same fields of several jobs, which were read in this transaction."""
+    found = await asked(tx, [(job.tenant, job.job_id) for job in jobs])
+    effects: list[Effect] = []
+    changes = []
+    for job in jobs:
+        now = found.get((job.tenant, job.job_id))
+        if now is None:
+            effects.append(Refusal.NOT_FOUND)
+        elif now.delete_requested or not set(edits) <= _editable(now):
+            effects.append(Refusal.WRONG_STATE)
+        else:
+            edit = _Edit((job.tenant, job.job_id), now, job.spec, edits)
+            effects.append(edit.spec != job.spec)
+            changes += [edit] if edit.spec != job.spec else []
+    await _write_edits(tx, changes, now_us)
+    return effects
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Edit:
+    """An edit that is allowed."""
+
+    ids: Ids
+    job: Asked
+    before: JobSpec
+    edits: Edits
+
+    @property
+    def spec(self) -> JobSpec:
+        """What the job is asked for from now on."""
+        return dataclasses.replace(self.before, **_spec_fields(self.edits))
+
+
+async def _write_edits(tx: Transaction, changes: Sequence[_Edit], now_us: int) -> None:
+    await tx.write("keep_submitted", [each.ids for each in changes])
+    rows = []
+    for each in changes:
+        spec, job = each.spec, each.job
+        place = claim_key(spec.priority, from_us(job.queued_us))
+        start_us, told_us, counted_us = job.start_us, None, job.counted_us
+        if "start_after" in each.edits:
+            start_us = told_us = counted_us = max(now_us, us_or_none(spec.start_after) or 0)
+        expires_us = us_or_none(expires_at(spec, from_us(counted_us)))
+        position = job.tell(tx, each.ids, EventKind.UPDATED, job.state, now_us, start_us=told_us)
+        timing = start_us, counted_us, expires_us, now_us
+        rows.append((*each.ids, position, job.edit_version, place, *timing, *editable_row(spec)))
+    await change(tx, "update_jobs", rows)
+    moved = [each for each in changes if "priority" in each.edits]
+    await free(tx, [(each.ids[0], each.job.keys) for each in moved])
+
+
+def _editable(job: Asked) -> frozenset[str]:
+    if job.state in FINAL:
+        return EDITABLE_ALWAYS
+    if job.state is State.SCHEDULED and job.attempt_count == 0:
+        return EDITABLE_ALWAYS | EDITABLE_UNTIL_FINAL | EDITABLE_BEFORE_START
+    return EDITABLE_ALWAYS | EDITABLE_UNTIL_FINAL
 
 
 def _spec_fields(edits: Edits) -> Mapping[str, Any]:
-    return {("retry" if name == "retry_policy" else name): new for name, new in edits.items()}
+    fields = {("retry" if name == "retry_policy" else name): new for name, new in edits.items()}
+    return {**fields, "start_delay": None} if "start_after" in fields else fields
 
 
-async def _read(tx: Transaction, key: JobKey) -> Job:
+async def read_job(tx: Transaction, key: JobKey) -> Job:
+    """A job that was found before in the same transaction."""
     job = await tx.find_job(key)
     assert job is not None  # found before in the same transaction
     return job
+
+
+async def _read_each(
+    tx: Transaction, calls: Sequence[tuple[JobKey, int]], effects: Sequence[Effect]
+) -> list[Job | Refusal]:
+    """The answers of a verb about single jobs: the job as it is then, or why nothing was changed."""
+    return [
+        effect if isinstance(effect, Refusal) else await read_job(tx, key)
+        for (key, _), effect in zip(calls, effects, strict=True)
+    ]
 
 
 # --- retry ------------------------------------------------------------------------------------
@@ -238,20 +359,52 @@ async def _read(tx: Transaction, key: JobKey) -> Job:
 
 async def retry_job(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Job | Refusal]:
     """Queue final jobs again; calls are pairs of job and instant."""
-    return [await _retry(tx, key, now_us) for key, now_us in calls]
+    return await _read_each(tx, calls, await retry_all(tx, calls))
 
 
-async def _retry(tx: Transaction, key: JobKey, now_us: int) -> Job | Refusal:
+async def retry_all(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Effect]:
+    """As `retry_job`, without reading the jobs."""
+    jobs = await asked(tx, [(key.tenant, key.job_id) for key, _ in calls])
+    rows: list[Row] = []
+    parents: list[tuple[Ids, int]] = []
+
+    def retry(ids: Ids, job: Asked | None, now_us: int) -> Effect:
+        if job is None:
+            return Refusal.NOT_FOUND
+        too_late = job.deadline_us is not None and job.deadline_us <= now_us
+        if job.state not in FINAL or job.delete_requested or too_late:
+            return Refusal.WRONG_STATE
+        place = claim_key(job.priority, from_us(now_us))
+        position = job.tell(tx, ids, EventKind.RETRIED, State.QUEUED, now_us)
+        rows.append((*ids, position, place, now_us))
+        if job.has_children:
+            parents.append((ids, now_us))
+        return True
+
+    effects = [_effect(retry, jobs, key, now_us) for key, now_us in calls]
+    await change(tx, "retry_jobs", rows)
+    await join(tx, [(*row[:2], jobs[row[0], row[1]].keys) for row in rows])
+    for now_us, keys in _by_instant(parents).items():
+        await after_revivals(tx, keys, now_us)
+    return effects
+
+
+def _by_instant(pairs: Iterable[tuple[_T, int]]) -> Mapping[int, Sequence[_T]]:
+    """What belongs to each instant; calls that are run together have nearly the same."""
+    found: dict[int, list[_T]] = {}
+    for each, now_us in pairs:
+        found.setdefault(now_us, []).append(each)
+    return found
+
+
+def _effect(
+    decide: Callable[[Ids, Asked | None, int], Effect],
+    jobs: Mapping[Ids, Asked],
+    key: JobKey,
+    now_us: int,
+) -> Effect:
     ids = key.tenant, key.job_id
-    job = (await _asked(tx, [ids])).get(ids)
-    if job is None:
-        return Refusal.NOT_FOUND
-    if job.state not in FINAL or job.delete_requested:
-        return Refusal.WRONG_STATE
-    place = claim_key(job.priority, from_us(now_us))
-    position = job.tell(tx, ids, EventKind.RETRIED, State.QUEUED, now_us)
-    await change(tx, "retry_jobs", [(*ids, position, place, now_us)])
-    return await _read(tx, key)
+    return decide(ids, jobs.get(ids), now_us)
 
 
 # --- hold, release ----------------------------------------------------------------------------
@@ -259,41 +412,77 @@ async def _retry(tx: Transaction, key: JobKey, now_us: int) -> Job | Refusal:
 
 async def hold_job(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Job | Refusal]:
     """Keep waiting jobs from starting; calls are pairs of job and instant."""
-    return [await _hold(tx, key, now_us) for key, now_us in calls]
+    return await _read_each(tx, calls, await hold_all(tx, calls))
 
 
-async def _hold(tx: Transaction, key: JobKey, now_us: int) -> Job | Refusal:
-    ids = key.tenant, key.job_id
-    job = (await _asked(tx, [ids])).get(ids)
-    if job is None:
-        return Refusal.NOT_FOUND
-    if job.state in _MAY_BE_HELD and not job.delete_requested:
-        position = job.tell(tx, ids, EventKind.HELD, State.HELD, now_us, Reason.USER, HELD_MESSAGE)
-        await change(tx, "hold_jobs", [(*ids, position, Reason.USER, HELD_MESSAGE, now_us)])
-    return await _read(tx, key) if job.state is State.HELD else Refusal.WRONG_STATE
+async def hold_all(
+    tx: Transaction, calls: Sequence[tuple[JobKey, int]], message: str = ""
+) -> list[Effect]:
+    """As `hold_job`, without reading the jobs."""
+    message = message or HELD_MESSAGE
+    jobs = await asked(tx, [(key.tenant, key.job_id) for key, _ in calls])
+    rows: list[Row] = []
+
+    def hold(ids: Ids, job: Asked | None, now_us: int) -> Effect:
+        if job is None:
+            return Refusal.NOT_FOUND
+        if job.state not in _MAY_BE_HELD or job.delete_requested:
+            return False if job.state is State.HELD else Refusal.WRONG_STATE
+        position = job.tell(tx, ids, EventKind.HELD, State.HELD, now_us, Reason.USER, message)
+        rows.append((*ids, position, Reason.USER, message, now_us))
+        return True
+
+    effects = [_effect(hold, jobs, key, now_us) for key, now_us in calls]
+    await change(tx, "hold_jobs", rows)
+    await free(tx, [(row[0], jobs[row[0], row[1]].keys) for row in rows])
+    return effects
 
 
 async def release_job(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Job | Refusal]:
     """Let held jobs go on; calls are pairs of job and instant."""
-    return [await _release_held(tx, key, now_us) for key, now_us in calls]
+    return await _read_each(tx, calls, await release_all(tx, calls))
 
 
-async def _release_held(tx: Transaction, key: JobKey, now_us: int) -> Job | Refusal:
-    ids = key.tenant, key.job_id
-    job = (await _asked(tx, [ids])).get(ids)
-    if job is None:
-        return Refusal.NOT_FOUND
-    if job.state in FINAL:
-        return Refusal.WRONG_STATE
-    if job.state is State.HELD:
-        start_us = job.start_us if job.start_us is not None and job.start_us > now_us else None
-        queued_us = job.queued_us if job.start_us is None else job.start_us
-        place = claim_key(job.priority, from_us(queued_us))
-        state = State.QUEUED if start_us is None else State.SCHEDULED
-        position = job.tell(tx, ids, EventKind.RELEASED, state, now_us)
-        row = (*ids, position, state, place, queued_us, start_us, now_us)
-        await change(tx, "release_jobs", [row])
-    return await _read(tx, key)
+async def release_all(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Effect]:
+    """As `release_job`, without reading the jobs."""
+    jobs = await asked(tx, [(key.tenant, key.job_id) for key, _ in calls])
+    rows: list[Row] = []
+    blocked: list[tuple[Ids, int]] = []
+
+    def release(ids: Ids, job: Asked | None, now_us: int) -> Effect:
+        if job is None:
+            return Refusal.NOT_FOUND
+        if job.state is not State.HELD:
+            return Refusal.WRONG_STATE if job.state in FINAL else False
+        if job.dependent == GOVERNED and job.reason != Reason.DEPENDENCY:
+            blocked.append((ids, now_us))
+            rows.append(_released_to_blocked(tx, ids, job, now_us))
+        else:
+            rows.append(_released(tx, ids, job, now_us))
+        return True
+
+    effects = [_effect(release, jobs, key, now_us) for key, now_us in calls]
+    await change(tx, "release_jobs", rows)
+    for now_us, keys in _by_instant(blocked).items():
+        await decide_children(tx, keys, now_us)
+    return effects
+
+
+def _released(tx: Transaction, ids: Ids, job: Asked, now_us: int) -> Row:
+    start_us = job.start_us if job.start_us is not None and job.start_us > now_us else None
+    queued_us = job.queued_us if job.start_us is None else job.start_us
+    if job.dependent == GOVERNED:  # held for what it depends on: it may run from now on, regardless
+        job.dependent, queued_us = FREED, now_us
+    place = claim_key(job.priority, from_us(queued_us))
+    state = State.QUEUED if start_us is None else State.SCHEDULED
+    position = job.tell(tx, ids, EventKind.RELEASED, state, now_us)
+    return (*ids, position, state, job.dependent, place, queued_us, start_us, now_us)
+
+
+def _released_to_blocked(tx: Transaction, ids: Ids, job: Asked, now_us: int) -> Row:
+    state, place = State.BLOCKED, claim_key(job.priority, from_us(job.queued_us))
+    position = job.tell(tx, ids, EventKind.RELEASED, state, now_us)
+    return (*ids, position, state, GOVERNED, place, job.queued_us, job.start_us, now_us)
 
 
 # --- delete, forget ---------------------------------------------------------------------------
@@ -309,12 +498,17 @@ class DeleteCall:
 
 async def delete_jobs(tx: Transaction, calls: Sequence[DeleteCall]) -> list[list[bool]]:
     """Remove every row of unwanted final jobs, and leave tombstones."""
-    jobs = await _asked(tx, [(key.tenant, key.job_id) for call in calls for key in call.keys])
+    jobs = await asked(tx, [(key.tenant, key.job_id) for call in calls for key in call.keys])
+    parents = [key for key, job in jobs.items() if job.has_children]
+    for n, *_ in await tx.read("find_marks", [(n, *key) for n, key in enumerate(parents)]):
+        del jobs[parents[n]]
     tombstones: list[Sequence[Any]] = []
     chains: list[Sequence[Any]] = []
+    told = tx.told()  # what is not written yet would be written behind the delete
 
     def delete(key: JobKey, now_us: int) -> bool:
-        job = jobs.pop((key.tenant, key.job_id), None)
+        ids = key.tenant, key.job_id
+        job = None if ids in told else jobs.pop(ids, None)
         if job is None or job.state not in FINAL or not job.delete_requested:
             return False
         tombstones.append(
@@ -334,7 +528,7 @@ async def delete_jobs(tx: Transaction, calls: Sequence[DeleteCall]) -> list[list
     answers = [[delete(key, call.now_us) for key in call.keys] for call in calls]
     gone = [(row[1], row[2]) for row in tombstones]
     await change(tx, "delete_jobs", gone)
-    for name in ("delete_specs", "delete_attempts", "delete_progress"):
+    for name in _BELONGINGS:
         await tx.write(name, gone)
     await tx.write("delete_events", chains)
     await tx.write("insert_tombstones", tombstones)
@@ -347,6 +541,7 @@ async def forget(tx: Transaction, calls: Sequence[tuple[int, int]]) -> list[int]
 
 
 async def _forget(tx: Transaction, before_us: int, limit: int) -> int:
+    await tx.write("forget_shares", [()])
     count = await tx.write("forget_requests", [(before_us, limit)])
     old = await tx.read_all("find_forgettable", before_us, limit - count)
     await tx.write("forget_tombstones", old)

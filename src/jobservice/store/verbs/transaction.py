@@ -52,6 +52,9 @@ class Transaction(Protocol):
     def next_position(self) -> int:
         """The position of a change that is told by another table than `events`."""
 
+    def told(self) -> set[tuple[str, str]]:
+        """The jobs, by tenant and id, of which a change is told that is not written yet."""
+
     async def read(self, name: str, rows: Sequence[Row]) -> Sequence[Row]:
         """Run a query over rows; where it begins with the number of a row, in that order."""
 
@@ -64,8 +67,18 @@ class Transaction(Protocol):
         A statement that is not over many rows takes one row.
         """
 
+    async def alone(self) -> bool:
+        """From here to the commit nobody else claims or changes limits.
+
+        Returns:
+            Whether others might have done so since this transaction read of them: read it again.
+        """
+
     async def find_job(self, key: JobKey) -> Job | None:
         """One job in full, as it stands in this transaction."""
+
+    async def find_jobs(self, keys: Sequence[JobKey]) -> list[Job | None]:
+        """Jobs without variables, input and attempts, as they stand in this transaction."""
 
 
 Verb = Callable[[Transaction, Sequence[Item]], Coroutine[Any, Any, Sequence[Answer]]]

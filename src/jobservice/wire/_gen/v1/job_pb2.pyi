@@ -21,6 +21,162 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DependencyCondition:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DependencyConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DependencyCondition.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEPENDENCY_CONDITION_UNSPECIFIED: _DependencyCondition.ValueType  # 0
+    """SUCCEEDED."""
+    DEPENDENCY_CONDITION_SUCCEEDED: _DependencyCondition.ValueType  # 1
+    """With success."""
+    DEPENDENCY_CONDITION_FAILED: _DependencyCondition.ValueType  # 2
+    """FAILED; CANCELLED and SKIPPED are not."""
+    DEPENDENCY_CONDITION_FINISHED: _DependencyCondition.ValueType  # 3
+    """In any final state."""
+
+class DependencyCondition(_DependencyCondition, metaclass=_DependencyConditionEnumTypeWrapper):
+    """How a job has to end."""
+
+DEPENDENCY_CONDITION_UNSPECIFIED: DependencyCondition.ValueType  # 0
+"""SUCCEEDED."""
+DEPENDENCY_CONDITION_SUCCEEDED: DependencyCondition.ValueType  # 1
+"""With success."""
+DEPENDENCY_CONDITION_FAILED: DependencyCondition.ValueType  # 2
+"""FAILED; CANCELLED and SKIPPED are not."""
+DEPENDENCY_CONDITION_FINISHED: DependencyCondition.ValueType  # 3
+"""In any final state."""
+Global___DependencyCondition: _TypeAlias = DependencyCondition  # noqa: Y015
+
+class _DependencyVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DependencyVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DependencyVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEPENDENCY_VERDICT_UNSPECIFIED: _DependencyVerdict.ValueType  # 0
+    """Never sent."""
+    DEPENDENCY_VERDICT_PENDING: _DependencyVerdict.ValueType  # 1
+    """The job is not final."""
+    DEPENDENCY_VERDICT_MET: _DependencyVerdict.ValueType  # 2
+    """It ended as asked."""
+    DEPENDENCY_VERDICT_UNMET: _DependencyVerdict.ValueType  # 3
+    """It ended otherwise."""
+
+class DependencyVerdict(_DependencyVerdict, metaclass=_DependencyVerdictEnumTypeWrapper):
+    """What became of a dependency."""
+
+DEPENDENCY_VERDICT_UNSPECIFIED: DependencyVerdict.ValueType  # 0
+"""Never sent."""
+DEPENDENCY_VERDICT_PENDING: DependencyVerdict.ValueType  # 1
+"""The job is not final."""
+DEPENDENCY_VERDICT_MET: DependencyVerdict.ValueType  # 2
+"""It ended as asked."""
+DEPENDENCY_VERDICT_UNMET: DependencyVerdict.ValueType  # 3
+"""It ended otherwise."""
+Global___DependencyVerdict: _TypeAlias = DependencyVerdict  # noqa: Y015
+
+class _DependencyRule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DependencyRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DependencyRule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEPENDENCY_RULE_UNSPECIFIED: _DependencyRule.ValueType  # 0
+    """ALL."""
+    DEPENDENCY_RULE_ALL: _DependencyRule.ValueType  # 1
+    """Every one."""
+    DEPENDENCY_RULE_ANY: _DependencyRule.ValueType  # 2
+    """One of them."""
+    DEPENDENCY_RULE_AT_LEAST: _DependencyRule.ValueType  # 3
+    """`at_least` of them."""
+    DEPENDENCY_RULE_ALWAYS: _DependencyRule.ValueType  # 4
+    """None: it runs once all of the jobs are final, whatever they did."""
+
+class DependencyRule(_DependencyRule, metaclass=_DependencyRuleEnumTypeWrapper):
+    """How many dependencies must be met."""
+
+DEPENDENCY_RULE_UNSPECIFIED: DependencyRule.ValueType  # 0
+"""ALL."""
+DEPENDENCY_RULE_ALL: DependencyRule.ValueType  # 1
+"""Every one."""
+DEPENDENCY_RULE_ANY: DependencyRule.ValueType  # 2
+"""One of them."""
+DEPENDENCY_RULE_AT_LEAST: DependencyRule.ValueType  # 3
+"""`at_least` of them."""
+DEPENDENCY_RULE_ALWAYS: DependencyRule.ValueType  # 4
+"""None: it runs once all of the jobs are final, whatever they did."""
+Global___DependencyRule: _TypeAlias = DependencyRule  # noqa: Y015
+
+class _UnmetAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnmetActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnmetAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNMET_ACTION_UNSPECIFIED: _UnmetAction.ValueType  # 0
+    """SKIP."""
+    UNMET_ACTION_SKIP: _UnmetAction.ValueType  # 1
+    """It is SKIPPED, and so is what depends on its success. A retry of the cause opens it again."""
+    UNMET_ACTION_FAIL: _UnmetAction.ValueType  # 2
+    """It is FAILED."""
+    UNMET_ACTION_HOLD: _UnmetAction.ValueType  # 3
+    """It is HELD until a person releases it, which has it run regardless, or a retry opens it again."""
+
+class UnmetAction(_UnmetAction, metaclass=_UnmetActionEnumTypeWrapper):
+    """What becomes of a job whose dependencies cannot be met any more."""
+
+UNMET_ACTION_UNSPECIFIED: UnmetAction.ValueType  # 0
+"""SKIP."""
+UNMET_ACTION_SKIP: UnmetAction.ValueType  # 1
+"""It is SKIPPED, and so is what depends on its success. A retry of the cause opens it again."""
+UNMET_ACTION_FAIL: UnmetAction.ValueType  # 2
+"""It is FAILED."""
+UNMET_ACTION_HOLD: UnmetAction.ValueType  # 3
+"""It is HELD until a person releases it, which has it run regardless, or a retry opens it again."""
+Global___UnmetAction: _TypeAlias = UnmetAction  # noqa: Y015
+
+class _OnConflict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnConflictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnConflict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_CONFLICT_UNSPECIFIED: _OnConflict.ValueType  # 0
+    """QUEUE."""
+    ON_CONFLICT_QUEUE: _OnConflict.ValueType  # 1
+    """It waits."""
+    ON_CONFLICT_REJECT: _OnConflict.ValueType  # 2
+    """It is refused."""
+    ON_CONFLICT_CANCEL_RUNNING: _OnConflict.ValueType  # 3
+    """Jobs that run with the key are stopped, the oldest first, until it fits."""
+    ON_CONFLICT_CANCEL_QUEUED: _OnConflict.ValueType  # 4
+    """Jobs that wait with the key are cancelled; it waits for those that run."""
+    ON_CONFLICT_REPLACE_QUEUED: _OnConflict.ValueType  # 5
+    """Jobs that wait with the key end SKIPPED, and it takes the place of the first of them."""
+    ON_CONFLICT_RETURN_EXISTING: _OnConflict.ValueType  # 6
+    """The newest job with the key stands for it; nothing is created."""
+
+class OnConflict(_OnConflict, metaclass=_OnConflictEnumTypeWrapper):
+    """What a new job does that cannot have its concurrency key at once."""
+
+ON_CONFLICT_UNSPECIFIED: OnConflict.ValueType  # 0
+"""QUEUE."""
+ON_CONFLICT_QUEUE: OnConflict.ValueType  # 1
+"""It waits."""
+ON_CONFLICT_REJECT: OnConflict.ValueType  # 2
+"""It is refused."""
+ON_CONFLICT_CANCEL_RUNNING: OnConflict.ValueType  # 3
+"""Jobs that run with the key are stopped, the oldest first, until it fits."""
+ON_CONFLICT_CANCEL_QUEUED: OnConflict.ValueType  # 4
+"""Jobs that wait with the key are cancelled; it waits for those that run."""
+ON_CONFLICT_REPLACE_QUEUED: OnConflict.ValueType  # 5
+"""Jobs that wait with the key end SKIPPED, and it takes the place of the first of them."""
+ON_CONFLICT_RETURN_EXISTING: OnConflict.ValueType  # 6
+"""The newest job with the key stands for it; nothing is created."""
+Global___OnConflict: _TypeAlias = OnConflict  # noqa: Y015
+
 class _JobState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -243,6 +399,11 @@ class Job(_message.Message):
     RETRY_POLICY_FIELD_NUMBER: _builtins.int
     STOP_GRACE_FIELD_NUMBER: _builtins.int
     OUTPUT_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    START_AFTER_FIELD_NUMBER: _builtins.int
+    START_DELAY_FIELD_NUMBER: _builtins.int
+    QUEUE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    TOTAL_TIMEOUT_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REASON_MESSAGE_FIELD_NUMBER: _builtins.int
@@ -262,6 +423,14 @@ class Job(_message.Message):
     NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    CAUSE_JOB_ID_FIELD_NUMBER: _builtins.int
+    DEPENDENCIES_FIELD_NUMBER: _builtins.int
+    DEPENDENCY_POLICY_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    SCHEDULE_TIME_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_KEYS_FIELD_NUMBER: _builtins.int
+    FAIRNESS_KEY_FIELD_NUMBER: _builtins.int
+    FAIRNESS_WEIGHT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The id: `j` and 26 base32 letters of a UUIDv7, so that ids sort by creation. Given by the service."""
     tenant: _builtins.str
@@ -306,6 +475,21 @@ class Job(_message.Message):
     """The version of what a user may edit (AIP-154). It does not cover state or progress."""
     revision: _builtins.int
     """Counts the events of the job, from 1 at its creation."""
+    cause_job_id: _builtins.str
+    """The job whose end is the first cause of the reason DEPENDENCY, down through chains; empty for other
+    reasons. Lists leave this out; the message has it.
+    """
+    schedule: _builtins.str
+    """The schedule that made it; empty where none did."""
+    fairness_key: _builtins.str
+    """Jobs of a tenant that have different keys take turns; within one they start in the order of
+    priority and age. At most 128 characters, no control characters; empty is a key like any other.
+    Cannot be changed.
+    """
+    fairness_weight: _builtins.float
+    """How large a share of the starts its fairness key has against others, 0.001 to 1,000, to three
+    digits behind the point; 0 means 1. Cannot be changed.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Keys and values for people and filters; at most 64, together at most 16 KiB. A key is 1 to 63 of
@@ -329,6 +513,41 @@ class Job(_message.Message):
     @_builtins.property
     def stop_grace(self) -> _duration_pb2.Duration:
         """How long the process tree has between SIGTERM and SIGKILL; unset is 10 s, at most 1 hour."""
+
+    @_builtins.property
+    def start_after(self) -> _timestamp_pb2.Timestamp:
+        """The earliest start: until then the job is SCHEDULED. At most 10 years ahead; one that has passed
+        is at once. Not together with `start_delay`. `UpdateJob` may change it while the job is SCHEDULED
+        for its first start; a retry of a final job does not wait for it again.
+        """
+
+    @_builtins.property
+    def start_delay(self) -> _duration_pb2.Duration:
+        """The same, counted from `create_time`: from 0 s to 3,650 days. Cannot be changed; a change of
+        `start_after` takes its place.
+        """
+
+    @_builtins.property
+    def queue_timeout(self) -> _duration_pb2.Duration:
+        """The longest wait for a worker, above zero and at most 3,650 days; unset is without a limit. It is
+        counted each time that the job becomes QUEUED (a lease that is handed back unused is no end of the
+        wait), and when it is over the job is FAILED with QUEUE_TIMEOUT. A change counts from then on.
+        """
+
+    @_builtins.property
+    def total_timeout(self) -> _duration_pb2.Duration:
+        """How long the job may take all in all, above zero and at most 3,650 days; unset is without a limit.
+        It is counted from the creation, or from the first start that was asked for, and holds every wait,
+        attempt and backoff, also time on hold. When it is over the job is FAILED with TOTAL_TIMEOUT,
+        whatever it waits for; an attempt that runs is stopped first, and is not tried again.
+        """
+
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """The instant at which the same happens, at most 10 years ahead; it must be behind `start_after`. With
+        a `total_timeout` too, the earlier of the two counts. A final job whose deadline has passed cannot
+        be retried.
+        """
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
@@ -358,6 +577,28 @@ class Job(_message.Message):
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
         """The earliest start of the next attempt of a SCHEDULED job."""
 
+    @_builtins.property
+    def dependencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dependency]:
+        """The jobs that this one waits for, at most 1,000; no job twice under one condition. The job is
+        BLOCKED until they are decided. Cannot be changed. Lists leave this out; GetJob fills it.
+        """
+
+    @_builtins.property
+    def dependency_policy(self) -> Global___DependencyPolicy:
+        """How many of the dependencies must be met, and what becomes of the job if they cannot be; unset is
+        all of them, else it is skipped. Only with dependencies. Cannot be changed; lists leave this out.
+        """
+
+    @_builtins.property
+    def schedule_time(self) -> _timestamp_pb2.Timestamp:
+        """The nominal time that the schedule made it for."""
+
+    @_builtins.property
+    def concurrency_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConcurrencyKey]:
+        """Names that the job shares with others, of which only so many may run at once; at most 16, each
+        named once. It starts when it can have all of them together. Cannot be changed.
+        """
+
     def __init__(
         self,
         *,
@@ -373,6 +614,11 @@ class Job(_message.Message):
         retry_policy: Global___RetryPolicy | None = ...,
         stop_grace: _duration_pb2.Duration | None = ...,
         output_limit_bytes: _builtins.int = ...,
+        start_after: _timestamp_pb2.Timestamp | None = ...,
+        start_delay: _duration_pb2.Duration | None = ...,
+        queue_timeout: _duration_pb2.Duration | None = ...,
+        total_timeout: _duration_pb2.Duration | None = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
         state: Global___JobState.ValueType = ...,
         reason: Global___JobReason.ValueType = ...,
         reason_message: _builtins.str = ...,
@@ -392,10 +638,18 @@ class Job(_message.Message):
         next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         revision: _builtins.int = ...,
+        cause_job_id: _builtins.str = ...,
+        dependencies: _abc.Iterable[Global___Dependency] | None = ...,
+        dependency_policy: Global___DependencyPolicy | None = ...,
+        schedule: _builtins.str = ...,
+        schedule_time: _timestamp_pb2.Timestamp | None = ...,
+        concurrency_keys: _abc.Iterable[Global___ConcurrencyKey] | None = ...,
+        fairness_key: _builtins.str = ...,
+        fairness_weight: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "command", b"command", "create_time", b"create_time", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "exit_code", b"exit_code", "next_attempt_time", b"next_attempt_time", "progress_percent", b"progress_percent", "retry_policy", b"retry_policy", "signal", b"signal", "start_time", b"start_time", "stop_grace", b"stop_grace", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "command", b"command", "create_time", b"create_time", "deadline", b"deadline", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "exit_code", b"exit_code", "next_attempt_time", b"next_attempt_time", "progress_percent", b"progress_percent", "queue_timeout", b"queue_timeout", "retry_policy", b"retry_policy", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "stop_grace", b"stop_grace", "timeout", b"timeout", "total_timeout", b"total_timeout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "attempt_count", b"attempt_count", "attempts", b"attempts", "cluster", b"cluster", "command", b"command", "create_time", b"create_time", "current_step", b"current_step", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "etag", b"etag", "exit_code", b"exit_code", "failure_count", b"failure_count", "job_id", b"job_id", "labels", b"labels", "lost_count", b"lost_count", "name", b"name", "next_attempt_time", b"next_attempt_time", "output_limit_bytes", b"output_limit_bytes", "priority", b"priority", "progress_percent", b"progress_percent", "queue", b"queue", "reason", b"reason", "reason_message", b"reason_message", "retry_policy", b"retry_policy", "revision", b"revision", "signal", b"signal", "start_time", b"start_time", "state", b"state", "stop_grace", b"stop_grace", "tenant", b"tenant", "timeout", b"timeout", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "attempt_count", b"attempt_count", "attempts", b"attempts", "cause_job_id", b"cause_job_id", "cluster", b"cluster", "command", b"command", "concurrency_keys", b"concurrency_keys", "create_time", b"create_time", "current_step", b"current_step", "deadline", b"deadline", "dependencies", b"dependencies", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "etag", b"etag", "exit_code", b"exit_code", "failure_count", b"failure_count", "fairness_key", b"fairness_key", "fairness_weight", b"fairness_weight", "job_id", b"job_id", "labels", b"labels", "lost_count", b"lost_count", "name", b"name", "next_attempt_time", b"next_attempt_time", "output_limit_bytes", b"output_limit_bytes", "priority", b"priority", "progress_percent", b"progress_percent", "queue", b"queue", "queue_timeout", b"queue_timeout", "reason", b"reason", "reason_message", b"reason_message", "retry_policy", b"retry_policy", "revision", b"revision", "schedule", b"schedule", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "state", b"state", "stop_grace", b"stop_grace", "tenant", b"tenant", "timeout", b"timeout", "total_timeout", b"total_timeout", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -523,6 +777,124 @@ class RetryPolicy(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
+
+@_typing.final
+class Dependency(_message.Message):
+    """Another job, and how it has to end for this one to run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_INDEX_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    DELAY_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """A job of the same tenant, in any state. One that was deleted in the last seven days counts as it
+    ended.
+    """
+    request_index: _builtins.int
+    """In BatchCreateJobs: the place of another job in the same batch, from 0. No circle may close. It is
+    returned as `job_id`.
+    """
+    condition: Global___DependencyCondition.ValueType
+    """How it has to end; unset is SUCCEEDED."""
+    verdict: Global___DependencyVerdict.ValueType
+    """What became of it, up to the moment when the job was let go or run regardless."""
+    @_builtins.property
+    def delay(self) -> _duration_pb2.Duration:
+        """How long after its end this job starts at the earliest, at most 365 days; unset is at once. The end
+        of a job that was deleted is its deletion.
+        """
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        request_index: _builtins.int = ...,
+        condition: Global___DependencyCondition.ValueType = ...,
+        delay: _duration_pb2.Duration | None = ...,
+        verdict: Global___DependencyVerdict.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "job_id", b"job_id", "parent", b"parent", "request_index", b"request_index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "delay", b"delay", "job_id", b"job_id", "parent", b"parent", "request_index", b"request_index", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_parent: _TypeAlias = _typing.Literal["job_id", "request_index"]  # noqa: Y015
+    _WhichOneofArgType_parent: _TypeAlias = _typing.Literal["parent", b"parent"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_parent) -> _WhichOneofReturnType_parent | None: ...
+
+Global___Dependency: _TypeAlias = Dependency  # noqa: Y015
+
+@_typing.final
+class DependencyPolicy(_message.Message):
+    """When a job with dependencies runs, and what becomes of it when it cannot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    ON_UNMET_FIELD_NUMBER: _builtins.int
+    rule: Global___DependencyRule.ValueType
+    """How many of them must be met; unset is ALL."""
+    at_least: _builtins.int
+    """With the rule AT_LEAST: how many, from 1 to the number of dependencies. Else left out."""
+    on_unmet: Global___UnmetAction.ValueType
+    """What becomes of the job once the rule cannot be met any more; unset is SKIP."""
+    def __init__(
+        self,
+        *,
+        rule: Global___DependencyRule.ValueType = ...,
+        at_least: _builtins.int = ...,
+        on_unmet: Global___UnmetAction.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "on_unmet", b"on_unmet", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DependencyPolicy: _TypeAlias = DependencyPolicy  # noqa: Y015
+
+@_typing.final
+class ConcurrencyKey(_message.Message):
+    """A name that jobs share; only so many of them may run at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    ON_CONFLICT_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The name, shared by all jobs of the tenant that have it, whatever their queue: 1 to 128
+    characters, no control characters.
+    """
+    limit: _builtins.int
+    """How much weight may run at once, this job included, 1 to 1,000,000; 0 means what the limit of that
+    name says (`SetLimit`), and 1 where there is none. With both, the smaller holds.
+    """
+    weight: _builtins.int
+    """How much of the limit this job takes while it runs, 1 to 1,000,000 and not above its own `limit`;
+    0 means 1.
+    """
+    on_conflict: Global___OnConflict.ValueType
+    """What the job does when it is created and cannot have the key at once; unset is to wait."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        weight: _builtins.int = ...,
+        on_conflict: Global___OnConflict.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "limit", b"limit", "on_conflict", b"on_conflict", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConcurrencyKey: _TypeAlias = ConcurrencyKey  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):

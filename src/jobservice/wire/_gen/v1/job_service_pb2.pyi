@@ -64,6 +64,14 @@ class _JobEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEvent
     """A user put it on hold."""
     JOB_EVENT_KIND_RELEASED: _JobEventKind.ValueType  # 17
     """A user ended its hold."""
+    JOB_EVENT_KIND_SKIPPED: _JobEventKind.ValueType  # 18
+    """The jobs it depends on ended otherwise than asked, so that it does not run."""
+    JOB_EVENT_KIND_UNBLOCKED: _JobEventKind.ValueType  # 19
+    """The jobs it depends on let it go."""
+    JOB_EVENT_KIND_REOPENED: _JobEventKind.ValueType  # 20
+    """It waits for jobs again, because one of them is run again."""
+    JOB_EVENT_KIND_MOVED: _JobEventKind.ValueType  # 21
+    """A user gave it another place in its queue."""
 
 class JobEventKind(_JobEventKind, metaclass=_JobEventKindEnumTypeWrapper):
     """What happened to a job."""
@@ -104,6 +112,14 @@ JOB_EVENT_KIND_HELD: JobEventKind.ValueType  # 16
 """A user put it on hold."""
 JOB_EVENT_KIND_RELEASED: JobEventKind.ValueType  # 17
 """A user ended its hold."""
+JOB_EVENT_KIND_SKIPPED: JobEventKind.ValueType  # 18
+"""The jobs it depends on ended otherwise than asked, so that it does not run."""
+JOB_EVENT_KIND_UNBLOCKED: JobEventKind.ValueType  # 19
+"""The jobs it depends on let it go."""
+JOB_EVENT_KIND_REOPENED: JobEventKind.ValueType  # 20
+"""It waits for jobs again, because one of them is run again."""
+JOB_EVENT_KIND_MOVED: JobEventKind.ValueType  # 21
+"""A user gave it another place in its queue."""
 Global___JobEventKind: _TypeAlias = JobEventKind  # noqa: Y015
 
 class _LogStream:
@@ -232,7 +248,9 @@ class BatchCreateJobsRequest(_message.Message):
     """Which fields of the jobs are returned."""
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreateJobRequest]:
-        """1 to 1,000 creates. Their `request_id` and `validate_only` must be left out."""
+        """1 to 1,000 creates, with at most 10,000 dependencies together. Their `request_id` and `validate_only`
+        must be left out.
+        """
 
     def __init__(
         self,
@@ -352,6 +370,7 @@ class ListJobsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
     """Only jobs of this queue; empty is any."""
     name: _builtins.str
@@ -362,6 +381,10 @@ class ListJobsRequest(_message.Message):
     """The `next_page_token` of the page before, of the same query."""
     view: Global___JobView.ValueType
     """Which fields of the jobs are returned."""
+    filter: _builtins.str
+    """Only jobs that this AIP-160 filter stands for, such as `state = FAILED AND labels.team = core`; at
+    most 2,000 characters. Empty is any. docs/reference/filters.md has the fields and the rules.
+    """
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
         """Only jobs in one of these states; empty is any."""
@@ -380,10 +403,11 @@ class ListJobsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         view: Global___JobView.ValueType = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "states", b"states", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "labels", b"labels", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "states", b"states", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,8 +456,8 @@ class UpdateJobRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Which fields to change (AIP-161), at least one of: `name`, `labels` in any state; `priority`,
-        `queue`, `timeout`, `retry_policy`, `stop_grace` until the job is final (a running attempt keeps
-        what it began with).
+        `queue`, `timeout`, `queue_timeout`, `total_timeout`, `deadline`, `retry_policy`, `stop_grace` until
+        the job is final (a running attempt keeps what it began with); `start_after` while the job is SCHEDULED for its first start.
         """
 
     def __init__(
@@ -712,6 +736,70 @@ class ReleaseJobResponse(_message.Message):
 Global___ReleaseJobResponse: _TypeAlias = ReleaseJobResponse  # noqa: Y015
 
 @_typing.final
+class MoveJobRequest(_message.Message):
+    """Asks for another place in the queue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    BOTTOM_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The job; it must be QUEUED."""
+    top: _builtins.bool
+    """Before all others, also before those with a higher priority and those moved to the top earlier."""
+    bottom: _builtins.bool
+    """Behind all others, also behind those moved to the bottom earlier."""
+    before: _builtins.str
+    """Right before this job, which must be QUEUED in the same queue under the same fairness key."""
+    after: _builtins.str
+    """Right after this job, as above."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        top: _builtins.bool = ...,
+        bottom: _builtins.bool = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "bottom", b"bottom", "place", b"place", "top", b"top"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "bottom", b"bottom", "job_id", b"job_id", "place", b"place", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_place: _TypeAlias = _typing.Literal["top", "bottom", "before", "after"]  # noqa: Y015
+    _WhichOneofArgType_place: _TypeAlias = _typing.Literal["place", b"place"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_place) -> _WhichOneofReturnType_place | None: ...
+
+Global___MoveJobRequest: _TypeAlias = MoveJobRequest  # noqa: Y015
+
+@_typing.final
+class MoveJobResponse(_message.Message):
+    """The job at its new place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> _job_pb2.Job:
+        """The job as it is now."""
+
+    def __init__(
+        self,
+        *,
+        job: _job_pb2.Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveJobResponse: _TypeAlias = MoveJobResponse  # noqa: Y015
+
+@_typing.final
 class GetJobStatusRequest(_message.Message):
     """Asks where a job is."""
 
@@ -894,6 +982,7 @@ class ListActiveJobsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
     """Only jobs of this queue; empty is any."""
     name: _builtins.str
@@ -904,6 +993,10 @@ class ListActiveJobsRequest(_message.Message):
     """The `next_page_token` of the page before, of the same query."""
     view: Global___JobView.ValueType
     """Which fields of the jobs are returned."""
+    filter: _builtins.str
+    """Only jobs that this AIP-160 filter stands for, such as `state = FAILED AND labels.team = core`; at
+    most 2,000 characters. Empty is any. docs/reference/filters.md has the fields and the rules.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only jobs that carry all of these labels."""
@@ -917,10 +1010,11 @@ class ListActiveJobsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         view: Global___JobView.ValueType = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "labels", b"labels", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -989,6 +1083,7 @@ class GetJobHistoryRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
     """Only jobs of this queue; empty is any."""
     name: _builtins.str
@@ -999,6 +1094,10 @@ class GetJobHistoryRequest(_message.Message):
     """The `next_page_token` of the page before, of the same query."""
     view: Global___JobView.ValueType
     """Which fields of the jobs are returned."""
+    filter: _builtins.str
+    """Only jobs that this AIP-160 filter stands for, such as `state = FAILED AND labels.team = core`; at
+    most 2,000 characters. Empty is any. docs/reference/filters.md has the fields and the rules.
+    """
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
         """Only jobs in one of these final states; empty is any of them."""
@@ -1027,10 +1126,11 @@ class GetJobHistoryRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         view: Global___JobView.ValueType = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_after", b"ended_after", "ended_before", b"ended_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_after", b"ended_after", "ended_before", b"ended_before", "labels", b"labels", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "states", b"states", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_after", b"ended_after", "ended_before", b"ended_before", "filter", b"filter", "labels", b"labels", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "states", b"states", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

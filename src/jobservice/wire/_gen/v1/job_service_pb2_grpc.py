@@ -88,6 +88,11 @@ class JobServiceStub(object):
                 request_serializer=jobservice_dot_v1_dot_job__service__pb2.ReleaseJobRequest.SerializeToString,
                 response_deserializer=jobservice_dot_v1_dot_job__service__pb2.ReleaseJobResponse.FromString,
                 _registered_method=True)
+        self.MoveJob = channel.unary_unary(
+                '/jobservice.v1.JobService/MoveJob',
+                request_serializer=jobservice_dot_v1_dot_job__service__pb2.MoveJobRequest.SerializeToString,
+                response_deserializer=jobservice_dot_v1_dot_job__service__pb2.MoveJobResponse.FromString,
+                _registered_method=True)
         self.GetJobStatus = channel.unary_unary(
                 '/jobservice.v1.JobService/GetJobStatus',
                 request_serializer=jobservice_dot_v1_dot_job__service__pb2.GetJobStatusRequest.SerializeToString,
@@ -174,7 +179,9 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RetryJob(self, request, context):
-        """Queues a final job again, with a fresh budget of attempts.
+        """Queues a final job again, with a fresh budget of attempts and of time. One whose deadline has passed
+        is refused with FAILED_PRECONDITION. It does not wait for the jobs that it depends on again. What was
+        skipped or held because of it is BLOCKED again, and so on down.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,7 +197,17 @@ class JobServiceServicer(object):
 
     def ReleaseJob(self, request, context):
         """Ends the hold of a job: it goes back to its old place in the queue, or waits on for its start time.
-        One that is not on hold stays as it is; one that is final is refused with FAILED_PRECONDITION.
+        Held while it waited for other jobs, it waits for them on; held because of how they ended, it runs
+        regardless. One that is not on hold stays as it is; one that is final is refused with
+        FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveJob(self, request, context):
+        """Puts a queued job to the top or the bottom of its queue, or next to another job of it. A change of
+        its priority, a hold or a retry gives it a place by priority and age again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -284,6 +301,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ReleaseJob,
                     request_deserializer=jobservice_dot_v1_dot_job__service__pb2.ReleaseJobRequest.FromString,
                     response_serializer=jobservice_dot_v1_dot_job__service__pb2.ReleaseJobResponse.SerializeToString,
+            ),
+            'MoveJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveJob,
+                    request_deserializer=jobservice_dot_v1_dot_job__service__pb2.MoveJobRequest.FromString,
+                    response_serializer=jobservice_dot_v1_dot_job__service__pb2.MoveJobResponse.SerializeToString,
             ),
             'GetJobStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJobStatus,
@@ -585,6 +607,33 @@ class JobService(object):
             '/jobservice.v1.JobService/ReleaseJob',
             jobservice_dot_v1_dot_job__service__pb2.ReleaseJobRequest.SerializeToString,
             jobservice_dot_v1_dot_job__service__pb2.ReleaseJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jobservice.v1.JobService/MoveJob',
+            jobservice_dot_v1_dot_job__service__pb2.MoveJobRequest.SerializeToString,
+            jobservice_dot_v1_dot_job__service__pb2.MoveJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

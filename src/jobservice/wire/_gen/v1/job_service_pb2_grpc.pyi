@@ -56,14 +56,23 @@ class JobServiceStub:
     all of it is gone; a delete whose caller gave up still completes.
     """
     RetryJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobRequest, _job_service_pb2.RetryJobResponse]
-    """Queues a final job again, with a fresh budget of attempts."""
+    """Queues a final job again, with a fresh budget of attempts and of time. One whose deadline has passed
+    is refused with FAILED_PRECONDITION. It does not wait for the jobs that it depends on again. What was
+    skipped or held because of it is BLOCKED again, and so on down.
+    """
     HoldJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.HoldJobRequest, _job_service_pb2.HoldJobResponse]
     """Keeps a job that waits from starting until it is released. One that is on hold stays so; one that
     runs or is final is refused with FAILED_PRECONDITION.
     """
     ReleaseJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ReleaseJobRequest, _job_service_pb2.ReleaseJobResponse]
     """Ends the hold of a job: it goes back to its old place in the queue, or waits on for its start time.
-    One that is not on hold stays as it is; one that is final is refused with FAILED_PRECONDITION.
+    Held while it waited for other jobs, it waits for them on; held because of how they ended, it runs
+    regardless. One that is not on hold stays as it is; one that is final is refused with
+    FAILED_PRECONDITION.
+    """
+    MoveJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.MoveJobRequest, _job_service_pb2.MoveJobResponse]
+    """Puts a queued job to the top or the bottom of its queue, or next to another job of it. A change of
+    its priority, a hold or a retry gives it a place by priority and age again.
     """
     GetJobStatus: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobStatusRequest, _job_service_pb2.GetJobStatusResponse]
     """Returns where a job is right now, and what it waits for."""
@@ -106,14 +115,23 @@ class JobServiceAsyncStub(JobServiceStub):
     all of it is gone; a delete whose caller gave up still completes.
     """
     RetryJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RetryJobRequest, _job_service_pb2.RetryJobResponse]  # type: ignore[assignment]
-    """Queues a final job again, with a fresh budget of attempts."""
+    """Queues a final job again, with a fresh budget of attempts and of time. One whose deadline has passed
+    is refused with FAILED_PRECONDITION. It does not wait for the jobs that it depends on again. What was
+    skipped or held because of it is BLOCKED again, and so on down.
+    """
     HoldJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.HoldJobRequest, _job_service_pb2.HoldJobResponse]  # type: ignore[assignment]
     """Keeps a job that waits from starting until it is released. One that is on hold stays so; one that
     runs or is final is refused with FAILED_PRECONDITION.
     """
     ReleaseJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ReleaseJobRequest, _job_service_pb2.ReleaseJobResponse]  # type: ignore[assignment]
     """Ends the hold of a job: it goes back to its old place in the queue, or waits on for its start time.
-    One that is not on hold stays as it is; one that is final is refused with FAILED_PRECONDITION.
+    Held while it waited for other jobs, it waits for them on; held because of how they ended, it runs
+    regardless. One that is not on hold stays as it is; one that is final is refused with
+    FAILED_PRECONDITION.
+    """
+    MoveJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.MoveJobRequest, _job_service_pb2.MoveJobResponse]  # type: ignore[assignment]
+    """Puts a queued job to the top or the bottom of its queue, or next to another job of it. A change of
+    its priority, a hold or a retry gives it a place by priority and age again.
     """
     GetJobStatus: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobStatusRequest, _job_service_pb2.GetJobStatusResponse]  # type: ignore[assignment]
     """Returns where a job is right now, and what it waits for."""
@@ -201,7 +219,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.RetryJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.RetryJobResponse, _abc.Awaitable[_job_service_pb2.RetryJobResponse]]:
-        """Queues a final job again, with a fresh budget of attempts."""
+        """Queues a final job again, with a fresh budget of attempts and of time. One whose deadline has passed
+        is refused with FAILED_PRECONDITION. It does not wait for the jobs that it depends on again. What was
+        skipped or held because of it is BLOCKED again, and so on down.
+        """
 
     @_abc_1.abstractmethod
     def HoldJob(
@@ -220,7 +241,19 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ReleaseJobResponse, _abc.Awaitable[_job_service_pb2.ReleaseJobResponse]]:
         """Ends the hold of a job: it goes back to its old place in the queue, or waits on for its start time.
-        One that is not on hold stays as it is; one that is final is refused with FAILED_PRECONDITION.
+        Held while it waited for other jobs, it waits for them on; held because of how they ended, it runs
+        regardless. One that is not on hold stays as it is; one that is final is refused with
+        FAILED_PRECONDITION.
+        """
+
+    @_abc_1.abstractmethod
+    def MoveJob(
+        self,
+        request: _job_service_pb2.MoveJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.MoveJobResponse, _abc.Awaitable[_job_service_pb2.MoveJobResponse]]:
+        """Puts a queued job to the top or the bottom of its queue, or next to another job of it. A change of
+        its priority, a hold or a retry gives it a place by priority and age again.
         """
 
     @_abc_1.abstractmethod

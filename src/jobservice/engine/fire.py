@@ -1,0 +1,132 @@
+"""Fire: the jobs of schedules come to be when they are due."""
+
+import dataclasses
+import datetime as dt
+from collections.abc import Callable
+
+from jobservice.engine.parts import Parts
+from jobservice.engine.submit import new_job
+from jobservice.errors import Internal, JobServiceError, StoreFull, Unavailable
+from jobservice.model.firing import Decision, Seen, decide, refused
+from jobservice.model.ids import RANDOM_BITS, job_id
+from jobservice.model.job import NewJob
+from jobservice.model.schedule import Outcome, Schedule
+from jobservice.store.schedule_port import Decide, Plan
+from jobservice.telemetry import Logger, logger
+
+BATCH = 10
+"""How many schedules are decided about in one transaction: few, so that a submit that comes meanwhile
+does not wait long for its turn."""
+LONGEST_REST_S = 0.1
+LOCKED_ELSEWHERE_S = 0.2
+"""How long to wait when something is due and another server has it."""
+VARIABLES = "JOBSERVICE_SCHEDULE", "JOBSERVICE_SCHEDULE_TIME"
+"""What a job finds in its environment: the name of its schedule, and its nominal time."""
+
+
+class Fires:
+    """The loop that fires what is due. It can be stopped at any point and begun again."""
+
+    def __init__(self, parts: Parts, *, idle_s: float) -> None:
+        self._parts = parts
+        self._idle_s = idle_s
+        self._log: Logger = logger("fire")
+
+    async def fire(self) -> None:
+        """Fire a batch of what is due; where there was nothing, wait for the next.
+
+        With more to come, rest for as long as the batch took: half of the time is that of others.
+        """
+        clock = self._parts.clock
+        begin_s = clock.monotonic_s()
+        count = await self.fire_due()
+        if not count:
+            await self._wait()
+        elif count == BATCH and (took_s := clock.monotonic_s() - begin_s) > 0:
+            await clock.sleep(min(took_s, LONGEST_REST_S))
+
+    async def fire_due(self) -> int:
+        """Fire a batch of what is due; returns how many schedules were decided about."""
+        now = self._parts.clock.now()
+        try:
+            return await self._fire(lambda seen: decide(seen, now), now, BATCH)
+        except (Unavailable, StoreFull):
+            raise
+        except JobServiceError:
+            return await self._fire_each(now)
+
+    async def _fire(
+        self, decision_of: Callable[[Seen], Decision], now: dt.datetime, limit: int
+    ) -> int:
+        parts = self._parts
+        plan = planner(parts, now, decision_of)
+        fired = await parts.store.fire_due(plan, now=now, limit=limit)
+        if any(each.job_ids for each in fired):
+            parts.signals.work.ring()
+            parts.signals.timers.ring()
+        stopping = [fence for each in fired for fence in each.stopping]
+        if stopping:
+            parts.signals.stop(stopping)
+        return len(fired)
+
+    async def _fire_each(self, now: dt.datetime) -> int:
+        """The same one by one, so that a job that is refused holds up no other schedule."""
+        for count in range(BATCH):
+            try:
+                fired = await self._fire(lambda seen: decide(seen, now), now, 1)
+            except (Unavailable, StoreFull):
+                raise
+            except JobServiceError as error:
+                self._log.warning("fire_refused", error=error.message)
+                fault = isinstance(error, Internal)
+                said = Internal.default_message() if fault else error.message
+                fired = await self._fire(_refusing(now, said), now, 1)
+            if not fired:
+                return count
+        return BATCH
+
+    async def _wait(self) -> None:
+        """Until the next time, and not for long: the clock may be set meanwhile."""
+        clock, bell = self._parts.clock, self._parts.signals.schedules
+        look_at = await self._parts.store.next_look_at()
+        if look_at is None:
+            await bell.wait(clock, self._idle_s)
+            return
+        left_s = (look_at - clock.now()).total_seconds()
+        await bell.wait(clock, min(left_s, self._idle_s) if left_s > 0 else LOCKED_ELSEWHERE_S)
+
+
+def _refusing(now: dt.datetime, message: str) -> Callable[[Seen], Decision]:
+    return lambda seen: refused(decide(seen, now), message)
+
+
+def planner(parts: Parts, now: dt.datetime, decision_of: Callable[[Seen], Decision]) -> Decide:
+    """What makes the jobs of a decision. Their ids count up, so that they start in their order."""
+    unix_ms = int(now.timestamp() * 1000)
+
+    def plan(seen: Seen) -> Plan:
+        decision = decision_of(seen)
+        nominals = [
+            *decision.released,
+            *(run.nominal_at for run in decision.runs if run.outcome is Outcome.FIRED),
+        ]
+        first = parts.random.getrandbits(RANDOM_BITS - 1)
+        return Plan(
+            decision,
+            tuple(
+                job_of(seen.schedule, nominal_at, job_id(unix_ms, first + n), now)
+                for n, nominal_at in enumerate(nominals)
+            ),
+        )
+
+    return plan
+
+
+def job_of(schedule: Schedule, nominal_at: dt.datetime, identity: str, now: dt.datetime) -> NewJob:
+    """The job of a schedule for a nominal time."""
+    spec = schedule.spec.job
+    shown = nominal_at.isoformat().replace("+00:00", "Z")
+    named = dict(zip(VARIABLES, (schedule.schedule_id, shown), strict=True))
+    command = dataclasses.replace(spec.command, env={**spec.command.env, **named})
+    made = new_job(schedule.tenant, identity, dataclasses.replace(spec, command=command), now)
+    return dataclasses.replace(made, schedule=schedule.schedule_id, schedule_at=nominal_at)

@@ -1,0 +1,199 @@
+"""Limits on what runs at once and on how often something starts: values and pure arithmetic.
+
+What is in use is always counted anew from the leases there are, in the transaction that grants new
+ones; there is no counter that could drift.
+"""
+
+import dataclasses
+import datetime as dt
+import enum
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+_MICROSECOND = dt.timedelta(microseconds=1)
+NORMAL_WEIGHT = 1000
+"""The weight of a tenant or fairness key that was given none, in thousandths."""
+
+
+class LimitKind(enum.IntEnum):
+    """What a limit is about. The numbers are those of the wire and of the stores, for ever."""
+
+    SERVICE = 1
+    """All jobs of all tenants."""
+    TENANT = 2
+    """All jobs of a tenant."""
+    KEY = 3
+    """The jobs of a tenant that name a concurrency key."""
+    QUEUE = 4
+    """The jobs of a queue; it is stored with the rules of the queue."""
+    SLOTS = 5
+    """What a worker runs at once; it is a setting."""
+
+
+class OnConflict(enum.IntEnum):
+    """What a new job does that cannot have its key at once. The numbers are those of the wire."""
+
+    QUEUE = 1
+    """It waits."""
+    REJECT = 2
+    """It is refused."""
+    CANCEL_RUNNING = 3
+    """Jobs that run with the key are stopped, the oldest first, until it fits."""
+    CANCEL_QUEUED = 4
+    """Jobs that wait with the key are cancelled; it waits for those that run."""
+    REPLACE_QUEUED = 5
+    """Jobs that wait with the key end SKIPPED, and it takes the place of the first of them."""
+    RETURN_EXISTING = 6
+    """The newest job with the key stands for it; nothing is created."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConcurrencyKey:
+    """A name that jobs share; only so many of them may run at once."""
+
+    key: str
+    limit: int = 0
+    """Of weights that may run at once with this job; 0 is what the named limit says, else 1."""
+    weight: int = 1
+    """How much of the limit this job takes."""
+    on_conflict: OnConflict = OnConflict.QUEUE
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rate:
+    """How often something may start: `starts` in each `period`, and up to `burst` of them at once.
+
+    The generic cell rate algorithm (ITU-T I.371): one instant is all that is remembered, the
+    theoretical arrival time, until which the starts so far have used the rate up.
+    """
+
+    starts: int
+    period: dt.timedelta
+    burst: int = 1
+
+    @property
+    def interval_us(self) -> float:
+        """What one start costs."""
+        return self.period / _MICROSECOND / self.starts
+
+    def free_us(self, used_until_us: int, now_us: int, weight: int) -> int:
+        """When something of this weight may start: `now_us` or earlier is at once.
+
+        What weighs more than the burst goes when the rate has been unused for a whole burst.
+        """
+        begin = max(used_until_us, now_us)
+        spare = self.burst - min(weight, self.burst)
+        return round(begin - spare * self.interval_us)
+
+    def start_us(self, used_until_us: int, now_us: int, weight: int) -> int:
+        """Until when the rate is used up once something of this weight has started."""
+        return round(max(used_until_us, now_us) + weight * self.interval_us)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limit:
+    """A rule that was made by name."""
+
+    tenant: str
+    """Empty for SERVICE."""
+    kind: LimitKind
+    name: str = ""
+    """The key; empty for SERVICE and TENANT."""
+    max_running: int | None = None
+    rate: Rate | None = None
+    weight: int = NORMAL_WEIGHT
+    """Of a TENANT: its share against other tenants, in thousandths."""
+    updated_at: dt.datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LimitUse:
+    """A limit, and what of it is in use."""
+
+    limit: Limit
+    running: int
+    """The weight of the jobs that run."""
+    waiting: int | None = None
+    """How many jobs wait for it; None where nobody counts."""
+    holders: tuple[str, ...] = ()
+    """Some of the jobs that hold it, by id."""
+    next_start_at: dt.datetime | None = None
+    """When a rate that is used up allows the next start; None is now."""
+
+
+class KeyRule(NamedTuple):
+    """What is known of a named limit on a key."""
+
+    max_running: int | None = None
+    rate: Rate | None = None
+    used_until_us: int = 0
+
+
+class Held(NamedTuple):
+    """Live leases that hold the same: their queue, their keys with weights, and how many they are."""
+
+    tenant: str
+    queue: str
+    keys: tuple[tuple[str, int], ...]
+    leases: int
+
+
+class Use:
+    """What the live leases hold; kept up while a claim grants more."""
+
+    def __init__(self, held: Iterable[Held]) -> None:
+        self.service = 0
+        self.tenants: dict[str, int] = {}
+        self.queues: dict[tuple[str, str], int] = {}
+        self.keys: dict[tuple[str, str], int] = {}
+        for each in held:
+            self.add(each)
+
+    def add(self, held: Held) -> None:
+        """More leases."""
+        tenant, queue, keys, leases = held
+        self.service += leases
+        self.tenants[tenant] = self.tenants.get(tenant, 0) + leases
+        self.queues[tenant, queue] = self.queues.get((tenant, queue), 0) + leases
+        for key, weight in keys:
+            self.keys[tenant, key] = self.keys.get((tenant, key), 0) + weight * leases
+
+
+def most_running(key: ConcurrencyKey, rule: KeyRule | None) -> int | None:
+    """The limit that holds for a job with this key; None is without one.
+
+    The job's own limit and that of the named one: the smaller, where there are both.
+    """
+    if rule is None:
+        return key.limit or 1
+    if rule.max_running is None:
+        return key.limit or None
+    return min(key.limit, rule.max_running) if key.limit else rule.max_running
+
+
+class Blocked(NamedTuple):
+    """Why a job cannot start now."""
+
+    key: str
+    wake_us: int | None
+    """When the rate of the key allows it; None where another job must end."""
+
+
+def first_block(
+    tenant: str,
+    keys: Iterable[ConcurrencyKey],
+    rules: Mapping[tuple[str, str], KeyRule],
+    use: Use,
+    now_us: int,
+) -> Blocked | None:
+    """The first of a job's keys that it cannot have now; None when it may start."""
+    for key in keys:
+        rule = rules.get((tenant, key.key))
+        most = most_running(key, rule)
+        if most is not None and use.keys.get((tenant, key.key), 0) + key.weight > most:
+            return Blocked(key.key, None)
+        if rule is not None and rule.rate is not None:
+            free_us = rule.rate.free_us(rule.used_until_us, now_us, key.weight)
+            if free_us > now_us:
+                return Blocked(key.key, free_us)
+    return None

@@ -1,0 +1,108 @@
+"""All parts of a running service, put together in one place: in production and in virtual time."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import os
+import random
+
+from jobservice.blobs.disk import AttemptFiles
+from jobservice.clock import Clock
+from jobservice.config import Settings
+from jobservice.engine.bulk import Operations
+from jobservice.engine.claim import Leases
+from jobservice.engine.parts import Parts, Signals
+from jobservice.engine.sweep import Sweeps
+from jobservice.engine.watch import ChangeFeed
+from jobservice.executors.port import Executor
+from jobservice.server.listen import Listener
+from jobservice.store.port import Store
+from jobservice.telemetry import logger
+from jobservice.worker.loop import Worker
+
+CALLS_END_S = 10.0
+"""How long calls in flight have to end once the service shuts down."""
+
+
+class Service:
+    """A server and its worker, over what is given: a store, an executor, time and chance."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store,
+        executor: Executor,
+        clock: Clock,
+        rng: random.Random,
+        worker_id: str,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._executor = executor
+        self._log = logger("server")
+        parts = Parts(store, clock, rng, Signals())
+        feed = ChangeFeed(store, capacity=settings.change_buffer, poll_s=settings.poll_s)
+        files = AttemptFiles(settings.data_dir / "attempts")
+        self._feed = feed
+        self._worker = Worker(
+            worker_id=worker_id,
+            slots=settings.slots,
+            dispatcher=Leases(parts, lease_s=settings.lease_s),
+            executor=executor,
+            directory_of=files.directory,
+            clock=clock,
+            lease_s=settings.lease_s,
+            poll_s=settings.poll_s,
+        )
+        self._sweeps = Sweeps(
+            parts,
+            remove_files=files.remove,
+            lease_s=settings.lease_s,
+            poll_s=settings.poll_s,
+            retention=dt.timedelta(days=settings.request_retention_days),
+        )
+        self._operations = Operations(
+            parts,
+            poll_s=settings.poll_s,
+            retention=dt.timedelta(days=settings.request_retention_days),
+        )
+        self._listener = Listener(settings, parts, feed, files, worker_id=worker_id)
+
+    async def listen(self) -> list[str]:
+        """Accept calls; returns the addresses."""
+        addresses = await self._listener.start()
+        self._log.info(
+            "serving",
+            pid=os.getpid(),
+            addresses=addresses,
+            slots=self._settings.slots,
+            data_dir=str(self._settings.data_dir),
+        )
+        return addresses
+
+    def start_loops(self, group: asyncio.TaskGroup) -> "list[asyncio.Task[None]]":
+        """Set the loops going. One that ends by itself is a fault, and ends the service."""
+        return [
+            group.create_task(self._feed.run()),
+            group.create_task(self._worker.run()),
+            group.create_task(self._sweeps.run(self._worker.adopted)),
+            group.create_task(self._operations.run()),
+        ]
+
+    async def drain(self) -> None:
+        """Stop accepting, let calls end, settle the worker; bounded by `shutdown_s`."""
+        settings = self._settings
+        self._log.info("draining", stop_jobs=settings.stop_jobs)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings.shutdown_s * 0.9):
+                await self._listener.stop(min(CALLS_END_S, settings.shutdown_s / 3))
+                await self._worker.drain(
+                    stop_jobs=settings.stop_jobs, timeout_s=settings.shutdown_s / 2
+                )
+
+    async def aclose(self) -> None:
+        """Let go of everything, whatever was reached."""
+        await self._executor.close(stop_runner=self._settings.stop_jobs)
+        await self._store.close()
+        self._log.info("stopped")

@@ -1,0 +1,110 @@
+"""`jobservice schedule` with a real service."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from jobservice.testing.wait import wait_until
+from tests.cli.conftest import Shell
+
+
+@pytest.fixture
+def tidy(shell: Shell) -> Iterator[Shell]:
+    """The command; no schedule is left."""
+    yield shell
+    for each in shell.ok("schedule", "list", "--json").objects:
+        shell.ok("schedule", "delete", each["schedule_id"])
+
+
+def test_a_schedule_from_its_beginning_to_its_end(tidy: Shell) -> None:
+    made = tidy.ok(
+        "schedule", "create", "nightly", "--cron", "30 2 * * *", "--time-zone", "Europe/Berlin",
+        "--overlap", "buffer-one", "--misfire", "all", "--misfire-count", "3",
+        "--misfire-window", "2h", "--jitter", "5m", "--pause-after-failures", "2",
+        "--description", "every night", "--job-name", "backup", "--retries", "1",
+        "--", "./backup.sh", "--all",
+    )  # fmt: skip
+    assert made.out.startswith("nightly fires next at 2")
+    [found] = tidy.ok("schedule", "get", "nightly", "--json").objects
+    assert found["job"]["command"]["argv"] == ["./backup.sh", "--all"]
+    assert (found["job"]["name"], found["job"]["retry_policy"]["max_attempts"]) == ("backup", 2)
+    assert found["timing"]["cron"] == "30 2 * * *"
+    assert found["misfire"] == {
+        "policy": "MISFIRE_POLICY_ALL", "max_count": 3, "window": "7200s"
+    }  # fmt: skip
+    assert found["overlap"] == "OVERLAP_POLICY_BUFFER_ONE"
+    shown = tidy.ok("schedule", "get", "nightly").out
+    assert "when:        30 2 * * * Europe/Berlin" in shown
+    assert "failures:    paused after 2 in a row" in shown
+    assert tidy.ok("schedule", "list").lines[1].startswith("nightly  ")
+    changed = tidy.ok("schedule", "update", "nightly", "--every", "90m", "--json").objects[0]
+    assert (changed["timing"]["every"], changed["timing"]["cron"]) == ("5400s", "")
+    assert changed["description"] == "every night"
+    paused = tidy.ok("schedule", "pause", "nightly", "--reason", "a flood")
+    assert paused.out == "nightly is paused: a flood\n"
+    tidy.ok("schedule", "resume", "nightly")
+    gone = tidy.ok("schedule", "delete", "nightly")
+    assert (gone.out, gone.err) == ("", "nightly is gone.\n")
+    assert tidy("schedule", "get", "nightly").code == 66
+    assert tidy("schedule", "delete", "nightly", "--missing-ok").code == 0
+
+
+def test_runs_are_shown_and_a_trigger_prints_the_id(tidy: Shell) -> None:
+    tidy.ok("schedule", "create", "tick", "--every", "1s", "--", "true")
+    job_id = tidy.ok("schedule", "trigger", "tick").out.strip()
+    wait_until(lambda: "TIMER" in tidy.ok("schedule", "runs", "tick").out)
+    lines = tidy.ok("schedule", "runs", "tick", "--limit", "0").lines
+    assert lines[0].split() == ["NOMINAL", "TIME", "OUTCOME", "CAUSE", "JOB", "MESSAGE"]
+    assert any(job_id in line and "TRIGGER" in line for line in lines)
+    assert tidy.ok("list", "--filter", "schedule = tick").lines
+
+
+def test_a_preview_in_words_and_as_json(tidy: Shell) -> None:
+    shown = tidy.ok(
+        "schedule", "preview", "--cron", "30 2 * * *", "--time-zone", "Europe/Berlin",
+        "--from", "2027-03-27T12:00Z", "-n", "1",
+    )  # fmt: skip
+    assert shown.lines[0] == "at 02:30 every day, Europe/Berlin"
+    assert "02:30 is skipped by a change of the clocks" in shown.lines[2]
+    [found] = tidy.ok("schedule", "preview", "--every", "1h", "-n", "3", "--json").objects
+    assert len(found["fires"]) == 3
+    once = tidy.ok(
+        "schedule", "preview", "--at", "2026-01-01T00:00Z", "--from", "2027-01-01T00:00Z"
+    )
+    assert once.err == "It does not fire any more.\n"
+
+
+def test_a_backfill_is_counted_begun_and_cancelled(tidy: Shell) -> None:
+    tidy.ok("schedule", "create", "nightly", "--cron", "@daily", "--", "true")
+    between = "--from", "2026-01-01T00:00Z", "--until", "2026-01-08T00:00Z"
+    counted = tidy.ok("schedule", "backfill", "nightly", *between, "--dry-run")
+    assert counted.out.startswith("ACTIVE: 0 of 7 times")
+    tidy.ok("schedule", "backfill", "nightly", *between, "--rate", "1")
+    assert tidy("schedule", "backfill", "nightly", *between).code == 65
+    cancelled = tidy.ok("schedule", "backfill", "nightly", "--cancel", "--json").objects[0]
+    assert cancelled["backfill"]["state"] == "BACKFILL_STATE_CANCELLED"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["create", "x", "--cron", "x", "--", "true"], "schedule.timing.cron"),
+        (["create", "x", "--every", "soon", "--", "true"], "is no length of time"),
+        (["create", "x", "--at", "soon", "--", "true"], "is no instant"),
+        (["create", "x", "--cron", "@daily"], "Missing argument"),
+        (["update", "x"], "Nothing to change"),
+        (["update", "x", "--queue", "q"], "Give the program too"),
+        (["backfill", "x"], "Give --from and --until"),
+        (["preview"], "must be given, or `timing`"),
+    ],
+)
+def test_what_cannot_be_is_said(shell: Shell, arguments: list[str], said: str) -> None:
+    ran = shell("schedule", *arguments)
+    assert ran.code == 2
+    assert said in ran.err
+
+
+def test_the_examples_of_a_command_of_a_group_are_laid_out(shell: Shell) -> None:
+    text = shell.ok("schedule", "create", "--help").out
+    assert "\\b" not in text
+    assert "\n    jobservice schedule create nightly --cron" in text
