@@ -27,6 +27,12 @@ settings.register_profile(
 settings.load_profile("shared machine")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Say what the tests can be told besides."""
+    text = "write the files in tests/store/plans anew, with the plans of now"
+    parser.addoption("--renew-plans", action="store_true", help=text)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests that start processes, and so mind the time, on one worker of pytest-xdist."""
     for item in items:

@@ -5,28 +5,24 @@ looked at over tables that were always empty, over full ones, and over ones that
 the statistics say what will soon be wrong.
 """
 
-import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any
 
 import pytest
 
-from jobservice.model.filter import parse
 from jobservice.model.graph import Condition
 from jobservice.model.job import Progress
-from jobservice.model.lifecycle import FINAL, State
-from jobservice.model.operation import Place
 from jobservice.model.schedule import Overlap
 from jobservice.model.spec import Dependency, RetryPolicy
-from jobservice.store.lists import _digest, list_of, targets_of
-from jobservice.store.port import JobQuery, Order, ProgressReport, RequestKey, StopRequest
+from jobservice.store.port import ProgressReport, RequestKey, StopRequest
 from jobservice.store.postgres.connect import Connection, connect
 from jobservice.store.postgres.queries import QUERIES
 from jobservice.store.postgres.reads import LISTS, _numbered
 from jobservice.store.postgres.store import PostgresStore
-from jobservice.store.rows import cursor_token
 from jobservice.store.schedule_port import ScheduleKey
 from tests.conformance.schedules import Engine
 from tests.conformance.values import (
@@ -42,16 +38,9 @@ from tests.conformance.values import (
     run,
 )
 from tests.postgres import shared_postgres
+from tests.store.plans import PARTS, TABLES, compare, difference, lists, sections
 
-TABLES = {
-    "jobs", "job_specs", "attempts", "events", "progress", "tombstones", "requests", "queues",
-    "job_keys", "limits", "shares", "schedules", "schedule_runs",
-    "dependents", "dependencies", "unsettled", "operations",
-}  # fmt: skip
 JOBS = 400
-STATISTICS = ["empty", "full", "drained"]
-Found = set[tuple[str, str]]
-"""Tables and the indexes over which they are read; "-" where a whole table is."""
 
 
 async def _fill(store: PostgresStore) -> None:
@@ -78,9 +67,8 @@ async def _fill(store: PostgresStore) -> None:
 
 
 async def _believing(statistics: str) -> str:
+    """The address of a database in which the statistics are of such tables."""
     url = await shared_postgres().new_database()
-    if statistics == "empty":
-        return url
     store = await PostgresStore.open(url)
     await _fill(store)
     if statistics == "full":
@@ -93,20 +81,22 @@ async def _believing(statistics: str) -> str:
     return url
 
 
-@pytest.fixture(scope="module", params=STATISTICS)
-def statistics(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a database in which the statistics are of such tables."""
-    url = asyncio.run(_believing(request.param))
-    yield url
-    asyncio.run(shared_postgres().drop(url))
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[Connection]:
+    """A connection as the store has them, to a database that is dropped in the end."""
+    connection = await connect(url, 30)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+        await shared_postgres().drop(url)
 
 
 @pytest.fixture
-async def connection(statistics: str) -> AsyncIterator[Connection]:
-    """A connection as the store has them."""
-    connection = await connect(statistics, 30)
-    yield connection
-    await connection.close()
+async def fresh() -> AsyncIterator[Connection]:
+    """A connection to a database that nobody has used."""
+    async with _connected(await shared_postgres().new_database()) as connection:
+        yield connection
 
 
 async def plan(connection: Connection, text: str) -> dict[str, Any]:
@@ -116,6 +106,7 @@ async def plan(connection: Connection, text: str) -> dict[str, Any]:
     values = ", ".join(["NULL"] * len(set(re.findall(r"\$(\d+)", text))))
     execute = f"EXECUTE looked_at({values})" if values else "EXECUTE looked_at"
     [found] = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {execute}"))
+    await connection.execute("DEALLOCATE looked_at")
     tree: dict[str, Any] = found["Plan"]
     return tree
 
@@ -126,287 +117,113 @@ def nodes(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(child)
 
 
-def reads(tree: dict[str, Any]) -> Found:
-    """Which tables a plan reads, and how."""
-    return {
-        (node["Relation Name"], node.get("Index Name", "-"))
-        for node in nodes(tree)
-        if node.get("Relation Name") in TABLES and node["Node Type"] != "ModifyTable"
-    }
+async def _plans(connection: Connection) -> dict[str, dict[str, Any]]:
+    """The plans of all queries, by the names of their sections in the file."""
+    texts = {name: query.text for name, query in QUERIES.items() if name not in PARTS}
+    texts |= lists(LISTS)
+    return {name: await plan(connection, _numbered(text)[0]) for name, text in texts.items()}
 
 
-WALKS = {
-    "find_lanes": {("jobs", "jobs_ready"), ("queues", "queues_pkey"), ("limits", "limits_pkey")},
-    "find_claimable": {("jobs", "jobs_ready"), ("job_specs", "job_specs_pkey")},
-    "find_held": {("jobs", "jobs_leased")},
-    "find_waiters": {("jobs", "jobs_parked")},
-    "find_parked": {("jobs", "jobs_parked")},
-    "find_lines": {("jobs", "jobs_parked")},
-    "find_parked_keys": {("jobs", "jobs_parked")},
-    "find_rates_due": {("limits", "limits_wake")},
-    "find_first_waiting": {("jobs", "jobs_waiting")},
-    "queue_counts": {("jobs", "jobs_waiting"), ("jobs", "jobs_leased")},
-    "queue_flow": {("events", "events_pkey"), ("jobs", "jobs_pkey")},
-    "find_peers": {("jobs", "jobs_ready"), ("jobs", "jobs_parked")},
-    "find_oldest_waiting": {("jobs", "jobs_waiting")},
-    "find_newest_waiting": {("jobs", "jobs_waiting")},
-    "find_same_command": {("jobs", "jobs_waiting"), ("job_specs", "job_specs_pkey")},
-    "find_bounds": {("queues", "queues_pkey"), ("jobs", "jobs_waiting")},
-    "delete_job_keys": {("job_keys", "job_keys_pkey"), ("job_keys", "-")},  # by place
-    "find_members": {("job_keys", "job_keys_pkey"), ("jobs", "jobs_pkey")},
-    "list_held": {("jobs", "jobs_leased")},
-    "count_parked": {("jobs", "jobs_parked")},
-    "find_queue": {("queues", "queues_pkey")},
-    "list_queues": {("queues", "queues_pkey")},
-    "find_limit": {("limits", "limits_pkey")},
-    "list_limits": {("limits", "limits_pkey")},
-    "find_due": {("jobs", "jobs_scheduled")},
-    "find_expired": {("jobs", "jobs_leased")},
-    "list_live": {("jobs", "jobs_leased")},
-    "list_deletable": {("jobs", "jobs_to_delete")},
-    "next_lease_end": {("jobs", "jobs_leased")},
-    "next_due": {("jobs", "jobs_scheduled"), ("limits", "limits_wake")},
-    "queue_position": {("jobs", "jobs_ready"), ("jobs", "jobs_parked"), ("jobs", "jobs_pkey")},
-    "find_waiting_too_long": {("jobs", "jobs_impatient")},
-    "find_overdue": {("jobs", "jobs_expiring")},
-    "next_time_out": {("jobs", "jobs_impatient"), ("jobs", "jobs_expiring")},
-    "forget_requests": {("requests", "requests_created"), ("requests", "requests_pkey")},
-    "find_forgettable": {("tombstones", "tombstones_deleted")},
-    "list_running": {("operations", "operations_running")},
-    "list_operations": {("operations", "operations_pkey")},
-    "forget_operations": {("operations", "operations_ended"), ("operations", "operations_pkey")},
-    "forget_tombstones": {("tombstones", "tombstones_pkey")},
-    "head_position": {
-        ("events", "events_pkey"),
-        ("progress", "progress_position"),
-        ("tombstones", "tombstones_pkey"),
-    },
-    "list_changes": {
-        ("events", "events_pkey"),
-        ("progress", "progress_position"),
-        ("tombstones", "tombstones_pkey"),
-    },
-    "find_due_schedules": {("schedules", "schedules_due")},
-    "next_look": {("schedules", "schedules_due")},
-    "find_active": {("jobs", "jobs_of_schedules")},
-    "find_active_of": {("jobs", "jobs_of_schedules")},
-    "find_buffered": {("schedule_runs", "schedule_runs_buffered")},
-    "find_made": {("schedule_runs", "schedule_runs_pkey")},
-    "find_ends": {("schedule_runs", "schedule_runs_pkey"), ("jobs", "jobs_pkey")},
-    "list_schedules": {("schedules", "schedules_pkey")},
-    "list_runs": {("schedule_runs", "schedule_runs_pkey")},
-    "prune_runs": {("schedule_runs", "schedule_runs_pkey")},
-}
+def lines(tree: dict[str, Any]) -> list[str]:
+    """What is kept of a plan."""
+    return sorted({line for line in map(_line, nodes(tree)) if line})
+
+
+def _line(node: dict[str, Any]) -> str:
+    """What a node reads or sorts; empty where it works on what others read."""
+    if "Sort" in node["Node Type"]:
+        return f"sort by {_plain(', '.join(node['Sort Key']))}"
+    if node.get("Relation Name") not in TABLES or node["Node Type"] == "ModifyTable":
+        return ""
+    way = "by place" if node["Node Type"] == "Tid Scan" else "without an index"
+    if "Index Name" in node:
+        way = f"along {node['Index Name']}"
+        way += ", backwards" if node["Scan Direction"] == "Backward" else ""
+    condition = node.get("Index Cond") or node.get("TID Cond") or "all of it"
+    return f"{node['Relation Name']} {way}: {_plain(condition)}"
+
+
+def _plain(expression: str) -> str:
+    """An expression without its types and collations, and without needless parentheses."""
+    expression = _ALONE.sub(r"\1", _TYPE.sub("", expression)).replace(") AND (", " AND ")
+    depth = len(expression) - len(expression.lstrip("("))
+    return expression[depth : len(expression) - depth]
+
+
+_TYPE = re.compile(r'::(?:text|bigint|integer|smallint)(?:\[\])?| COLLATE "C"')
+_ALONE = re.compile(r"(?<!\w)\(([\w.]+)\)")
+
+
+async def test_the_plans_are_those_that_are_kept(
+    fresh: Connection, pytestconfig: pytest.Config
+) -> None:
+    plans = {name: lines(tree) for name, tree in (await _plans(fresh)).items()}
+    compare("postgres", plans, pytestconfig)
+
+
+async def test_a_lost_index_shows(fresh: Connection) -> None:
+    rows = await fresh.fetch("SELECT indexrelname AS name FROM pg_stat_user_indexes")
+    kept = "\n".join(chain.from_iterable(sections("postgres").values()))
+    unused = {row["name"] for row in rows if f" along {row['name']}" not in kept}
+    assert unused == {"schema_migrations_pkey"}
+    await fresh.execute("DROP INDEX jobs_ready")
+    plans = {name: lines(tree) for name, tree in (await _plans(fresh)).items()}
+    changed = difference("postgres", plans)
+    assert " -- find_claimable\n" in changed
+    assert "\n-jobs along jobs_ready: " in changed
+
+
+@pytest.mark.parametrize("statistics", ["full", "drained"])
+async def test_whatever_is_believed_the_plans_are_the_same(statistics: str) -> None:
+    kept = sections("postgres")
+    async with _connected(await _believing(statistics)) as connection:
+        plans = await _plans(connection)
+    for name, tree in plans.items():
+        found = lines(tree)
+        if name == "find_held":  # it sorts what runs, in one order or another
+            assert "jobs along jobs_leased: all of it" in found
+            continue
+        assert _but_for_few(found) == _but_for_few(kept[name]), (
+            f"{name}: {json.dumps(tree, indent=1)}"
+        )
+
+
+def _but_for_few(kept: Iterable[str]) -> set[str]:
+    """The lines of a plan; without the conditions on tables of few rows, which may become filters."""
+    return {line.partition(":")[0] if line.split()[0] in FEW else line for line in kept}
+
+
+FEW = {"queues", "limits", "unsettled", "operations"}
+
+
+def test_what_is_kept_walks_along_indexes() -> None:
+    kept = sections("postgres")
+    bare = {line for found in kept.values() for line in found if "without an index" in line}
+    few = {"shares", "feed"}
+    assert {line.split()[0] for line in bare} == few
+    sorted_ = {name for name, found in kept.items() if any("sort by" in line for line in found)}
+    assert sorted_ == SORTED
+
+
 SORTED = {
+    "find_asked",
     "find_claimable",
-    "find_held",
-    "find_waiters",
-    "find_limit",
-    "list_limits",
-    "list_live",
-    "list_changes",
     "find_ends",
+    "find_live",
+    "find_parents",
+    "find_places",
+    "find_schedules",
+    "find_waiters",
+    "list_changes",
+    "list_live",
+    "lock_jobs",
+    "lock_schedules",
+    "record_progress",
+    "end of list: created, running",
+    "end of list: created, running, behind",
+    "list: created, running",
+    "list: created, running, behind",
+    "list: created, running, filtered",
+    "list: created, running, filtered, behind",
 }
 """What sorts the few rows that it found."""
-
-
-@pytest.mark.parametrize("name", WALKS)
-async def test_what_is_run_all_the_time_walks_along_its_index(
-    connection: Connection, name: str
-) -> None:
-    found = await plan(connection, QUERIES[name].text)
-    assert reads(found) == WALKS[name], json.dumps(found, indent=1)
-    if name not in SORTED:
-        assert not [node for node in nodes(found) if "Sort" in node["Node Type"]]
-
-
-LOOK_UPS = [
-    "lock_jobs",
-    "find_job",
-    "find_jobs",
-    "find_submitted",
-    "find_live",
-    "find_asked",
-    "claim_jobs",
-    "skip_waiting",
-    "find_bounded",
-    "find_places",
-    "rank_jobs",
-    "move_jobs",
-    "park_jobs",
-    "wake_jobs",
-    "find_rules",
-    "find_shares",
-    "start_attempts",
-    "finish_attempts",
-    "unclaim_attempts",
-    "extend_leases",
-    "release_due",
-    "cancel_waiting",
-    "fail_waiting",
-    "stop_running",
-    "retry_jobs",
-    "hold_jobs",
-    "release_jobs",
-    "update_jobs",
-    "request_deletion",
-    "keep_submitted",
-    "delete_jobs",
-    "delete_specs",
-    "delete_attempts",
-    "delete_events",
-    "delete_progress",
-    "find_requests",
-    "lock_schedules",
-    "find_schedules",
-    "find_schedule",
-    "edit_schedules",
-    "move_schedules",
-    "delete_schedules",
-    "delete_runs",
-    "release_runs",
-    "find_parents",
-    "find_buried",
-    "mark_parents",
-    "find_edges",
-    "find_children",
-    "find_dependents",
-    "settle_edges",
-    "count_verdicts",
-    "find_ready",
-    "settle_blocked",
-    "reopen_jobs",
-    "delete_dependents",
-    "delete_dependencies",
-    "find_jobs_basic",
-    "find_operation",
-    "find_operation_of_request",
-    "lock_operation",
-    "step_operation",
-]
-KEYS = {
-    "jobs_pkey",
-    "job_specs_pkey",
-    "attempts_pkey",
-    "progress_pkey",
-    "requests_pkey",
-    "limits_pkey",
-    "queues_pkey",
-    "shares_pkey",
-    "operations_pkey",
-    "operations_request",
-    "events_tenant_job_id_revision_key",
-    "schedules_pkey",
-    "schedule_runs_pkey",
-    "dependents_pkey",
-    "dependencies_pkey",
-    "dependencies_parent",
-    "tombstones_job",
-}
-NAMED = (
-    "job_id =", "request_id =", "name =", "member =", "schedule =", "parent_id =", "operation_id =",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("name", LOOK_UPS)
-async def test_what_is_about_given_jobs_looks_them_up(connection: Connection, name: str) -> None:
-    found = await plan(connection, QUERIES[name].text)
-    assert reads(found)
-    assert {index for _, index in reads(found)} <= KEYS, json.dumps(found, indent=1)
-    for node in nodes(found):
-        if node.get("Index Name") in KEYS:
-            condition = node.get("Index Cond", "")
-            assert "tenant =" in condition or "scope =" in condition, json.dumps(node)
-            assert any(each in condition for each in NAMED), json.dumps(node)
-
-
-def test_every_statement_that_reads_a_table_is_looked_at() -> None:
-    inserts = {name for name, query in QUERIES.items() if query.text.startswith("INSERT")}
-    apart = {
-        "forgotten_position",
-        "raise_forgotten",
-        "draw_positions",
-        "lock_claims",
-        "count_running",
-    }  # one row, or none
-    rules = {
-        "use_rates",
-        "advance_wakes",
-        "put_wakes",
-        "delete_queues",
-        "delete_limits",
-        "forget_shares",
-    }  # few rows
-    lists = {
-        "list_basic",
-        "list_full",
-        "list_ids",
-        "walk_all",
-        "walk_active",
-        "walk_live",
-        "walk_ended",
-    }
-    few = {"find_unsettled", "find_marks", "drop_unsettled"}  # there are never many of these
-    assert {*WALKS, *LOOK_UPS} | few == QUERIES.keys() - inserts - apart - rules - lists
-
-
-async def test_what_is_unsettled_is_few_and_its_jobs_are_looked_up(connection: Connection) -> None:
-    found = reads(await plan(connection, QUERIES["find_unsettled"].text))
-    assert {index for table, index in found if table == "jobs"} == {"jobs_pkey"}
-
-
-@pytest.mark.parametrize("begun", [False, True])
-@pytest.mark.parametrize(
-    ("order", "states", "index"),
-    [
-        (Order.CREATED_ASC, frozenset(State), "jobs_created"),
-        (Order.CREATED_DESC, frozenset(State), "jobs_created"),
-        (Order.CREATED_DESC, FINAL, "jobs_created"),
-        (Order.CREATED_ASC, frozenset(State) - FINAL, "jobs_active"),
-        (Order.CREATED_DESC, frozenset({State.QUEUED}), "jobs_active"),
-        (Order.CREATED_DESC, frozenset({State.RUNNING}), "jobs_leased"),
-        (Order.ENDED_DESC, FINAL, "jobs_ended"),
-        (Order.ENDED_DESC, frozenset({State.FAILED}), "jobs_ended"),
-    ],
-)
-async def test_a_list_walks_along_its_index(
-    connection: Connection, order: Order, states: frozenset[State], index: str, begun: bool
-) -> None:
-    filter_ = parse("(name = n* OR labels.a < b) AND NOT (end_time:* AND exit_code > 1)")
-    query = JobQuery(
-        TENANT, order, states, queue="q", name="n", labels={"a": "b"}, filter=filter_, full=True
-    )
-    token = cursor_token(_digest(query), 1, "j") if begun else None
-    page = list_of(LISTS, query, 20, token)
-    assert page is not None
-    found = await plan(connection, _numbered(page.page)[0])
-    assert reads(found) == {
-        ("jobs", index),
-        ("jobs", "jobs_pkey"),
-        ("job_specs", "job_specs_pkey"),
-        ("progress", "progress_pkey"),
-    }, json.dumps(found, indent=1)
-    walk, *look_ups = [node for node in nodes(found) if node.get("Relation Name") in TABLES]
-    assert walk["Index Name"] == index
-    for node in look_ups:
-        if node["Index Name"] != index:
-            assert "job_id =" in node["Index Cond"], json.dumps(node)
-    if index != "jobs_leased":
-        assert not [node for node in nodes(found) if "Sort" in node["Node Type"]]
-
-
-@pytest.mark.parametrize("begun", [False, True])
-@pytest.mark.parametrize(
-    ("filter_", "index"), [("*", "jobs_created"), ("state = QUEUED", "jobs_active")]
-)
-async def test_what_an_operation_is_about_is_found_along_an_index(
-    connection: Connection, filter_: str, index: str, begun: bool
-) -> None:
-    query = JobQuery(
-        TENANT, Order.CREATED_ASC, frozenset(State), filter=parse(filter_), created_before=at(0)
-    )
-    page = targets_of(LISTS, query, Place(at(-1), "j") if begun else None, 20)
-    assert page is not None
-    found = await plan(connection, _numbered(page.page)[0])
-    assert reads(found) == {("jobs", index), ("jobs", "jobs_pkey")}, json.dumps(found, indent=1)
-    assert not [node for node in nodes(found) if "Sort" in node["Node Type"]]

@@ -144,10 +144,13 @@ ON CONFLICT (tenant, parent_id) DO UPDATE SET from_id = excluded.from_id
 
 -- name: find_unsettled
 -- Jobs of which others are to be told, as they are now, but for those that another is changing just now.
-SELECT jobs.tenant, jobs.job_id, state, ended_us, reason
-FROM unsettled JOIN jobs ON jobs.tenant = unsettled.tenant AND jobs.job_id = unsettled.parent_id
+-- They are looked up one by one: a join could be planned as a walk over all jobs.
+SELECT parents.*
+FROM unsettled CROSS JOIN LATERAL (
+    SELECT jobs.tenant, jobs.job_id, state, ended_us, reason FROM jobs
+    WHERE jobs.tenant = unsettled.tenant AND jobs.job_id = unsettled.parent_id
+    FOR UPDATE SKIP LOCKED) AS parents
 LIMIT $1
-FOR UPDATE OF jobs SKIP LOCKED
 
 -- name: find_marks
 -- From which job on the others are to be told of jobs, each with the number of its row. It is written

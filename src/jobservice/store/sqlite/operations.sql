@@ -23,7 +23,7 @@ WHERE tenant = ? AND request_id = ?
 -- How many operations of a tenant go on.
 SELECT json_group_array(json_array(running))
 FROM (
-    SELECT count(*) AS running FROM operations
+    SELECT count(*) AS running FROM operations INDEXED BY operations_running
     WHERE state = {OperationState.RUNNING} AND tenant = ?)
 
 -- name: lock_operation
