@@ -23,7 +23,7 @@ help:  ## List these commands
 setup: .venv/.package  ## Make .venv with everything pinned and the package in it; quick when nothing changed
 
 check: setup static-checks  ## Lint, types, import contracts, and the quick tests: under a minute
-	$(BIN)/pytest $(QUICK) -m "not slow" --quiet --numprocesses $(WORKERS)
+	$(BIN)/pytest $(QUICK) -m "not slow" --hypothesis-profile quick --quiet --numprocesses $(WORKERS)
 
 test: setup  ## Every check and every test there is, PostgreSQL included
 	@$(MAKE) --keep-going static-checks all-tests

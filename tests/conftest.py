@@ -1,10 +1,13 @@
 """What holds for every test: which of them may share the machine with others."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.folders import folder_in_memory
 from tests.postgres import Postgres, close_shared, shared_postgres
 
 TESTS = Path(__file__).parent
@@ -24,6 +27,8 @@ ISOLATED = {
 settings.register_profile(
     "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("quick", settings.get_profile("shared machine"), max_examples=25)
+"""For `make check`; `make test` tries as many examples as Hypothesis does by itself."""
 settings.load_profile("shared machine")
 
 
@@ -50,3 +55,11 @@ def pytest_unconfigure() -> None:
 def postgres() -> Postgres:
     """A PostgreSQL server, one for each process of the tests."""
     return shared_postgres()
+
+
+@pytest.fixture
+def quick_path() -> Iterator[Path]:
+    """A folder of the test's own, as `tmp_path`, but on no disk: for stores that no crash ends."""
+    folder = folder_in_memory()
+    yield folder
+    shutil.rmtree(folder)

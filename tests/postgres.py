@@ -16,6 +16,20 @@ import psutil
 from jobservice.store.postgres.migrate import upgrade
 
 _TEMPLATE = "template_jobservice"
+_EMPTY = """
+DO $$
+DECLARE name text;
+BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+        IF name NOT IN ('schema_migrations', 'feed') THEN
+            EXECUTE format('DELETE FROM %I', name);
+        END IF;
+    END LOOP;
+    UPDATE feed SET forgotten_position = 0 WHERE forgotten_position <> 0;
+    PERFORM setval('positions', 1, false);
+END $$
+"""
+"""Quicker than TRUNCATE, which makes a new file for each table and each index."""
 
 
 class Postgres:
@@ -31,6 +45,7 @@ class Postgres:
         data.mkdir()
         self._server = get_server(data, cleanup_mode="stop")
         self._numbers = itertools.count(1)
+        self._empty: list[str] = []
 
     @property
     def pid(self) -> int:
@@ -58,6 +73,9 @@ class Postgres:
             "SELECT 1 FROM pg_database WHERE datname = $1 AND NOT datallowconn", _TEMPLATE
         )
         if not known:
+            # What is killed here are processes, never the machine: nothing is lost that is not synced.
+            await connection.execute("ALTER SYSTEM SET fsync = off")
+            await connection.execute("SELECT pg_reload_conf()")
             await connection.execute(f"DROP DATABASE IF EXISTS {_TEMPLATE}")
             await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
             await upgrade(self.url(_TEMPLATE))
@@ -71,6 +89,22 @@ class Postgres:
             await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
         finally:
             await connection.close()
+
+    async def lend(self) -> str:
+        """The address of a database as a fresh one is; to be given back with `take_back`.
+
+        One is made in a tenth of a second, and emptied in a tenth of that.
+        """
+        return self._empty.pop() if self._empty else await self.new_database()
+
+    async def take_back(self, url: str) -> None:
+        """Empty a database that was lent, for the next one."""
+        connection = await asyncpg.connect(url, command_timeout=30)
+        try:
+            await connection.execute(_EMPTY)
+        finally:
+            await connection.close()
+        self._empty.append(url)
 
     def kill(self) -> None:
         """End the server and all of its sessions without a warning, as when its host goes down."""

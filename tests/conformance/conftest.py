@@ -8,20 +8,23 @@ import pytest
 from jobservice.store.port import Store
 from jobservice.store.postgres.store import PostgresStore
 from jobservice.store.sqlite.store import SqliteStore
+from tests.folders import empty_database
 from tests.postgres import Postgres
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+async def store(request: pytest.FixtureRequest, quick_path: Path) -> AsyncIterator[Store]:
     """An empty store of each kind."""
     if request.param == "sqlite":
-        opened: Store = await SqliteStore.open(tmp_path / "jobservice.db")
+        path = quick_path / "jobservice.db"
+        path.write_bytes(empty_database())
+        opened: Store = await SqliteStore.open(path)
         yield opened
         await opened.close()
         return
     server: Postgres = request.getfixturevalue("postgres")
-    url = await server.new_database()
+    url = await server.lend()
     opened = await PostgresStore.open(url)
     yield opened
     await opened.close()
-    await server.drop(url)
+    await server.take_back(url)

@@ -14,6 +14,7 @@ from jobservice.model.lifecycle import ACTIVE, FINAL, State
 from jobservice.store.port import JobKey, JobQuery, Order, StopRequest, Store
 from tests.conformance.test_lists import pages
 from tests.conformance.values import at, claim, end, finish, insert, key_of, new_job, start
+from tests.examples import examples
 from tests.model.filters import FILTERS, KEYS, NUMBERS, QUEUES, TEXTS
 
 EVERY = frozenset(State)
@@ -83,7 +84,9 @@ async def park(store: Store, jobs: list[Job]) -> None:
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+    max_examples=examples(60),
 )
 @given(
     lives=st.lists(LIVES, min_size=1, max_size=8), filters=st.lists(FILTERS, min_size=3, max_size=8)

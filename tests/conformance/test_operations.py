@@ -31,6 +31,7 @@ from tests.conformance.values import (
     new_job,
     run,
 )
+from tests.examples import examples
 
 EVERY = frozenset(State)
 _numbers = itertools.count(1)
@@ -306,7 +307,9 @@ def expected(action: Action, job: Job) -> bool:
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+    max_examples=examples(50),
 )
 @given(
     lives=st.lists(LIVES, min_size=1, max_size=10),

@@ -30,8 +30,8 @@ def clock() -> JumpClock:
 
 
 @pytest.fixture
-async def parts(tmp_path: Path, clock: JumpClock) -> AsyncIterator[Parts]:
-    store = await SqliteStore.open(tmp_path / "jobs.db")
+async def parts(quick_path: Path, clock: JumpClock) -> AsyncIterator[Parts]:
+    store = await SqliteStore.open(quick_path / "jobs.db")
     yield Parts(store, clock, random.Random(1), Signals())
     await store.close()
 
@@ -71,9 +71,9 @@ def test_a_rate_is_kept() -> None:
         assert done.ended_at == begun.created_at + 4 * SECOND
 
 
-async def test_a_job_at_fault_stops_none_of_the_others(parts: Parts, tmp_path: Path) -> None:
+async def test_a_job_at_fault_stops_none_of_the_others(parts: Parts, quick_path: Path) -> None:
     jobs = await insert_some(parts.store, 5)
-    with apsw.Connection(str(tmp_path / "jobs.db")) as connection:
+    with apsw.Connection(str(quick_path / "jobs.db")) as connection:
         connection.execute(
             f"CREATE TRIGGER fault BEFORE UPDATE ON jobs WHEN new.job_id = '{jobs[2].job_id}'"
             " BEGIN SELECT RAISE(ABORT, 'broken'); END"

@@ -32,8 +32,8 @@ class Watched:
 
 
 @pytest.fixture(params=[4, 1000], ids=["small ring", "large ring"])
-async def watched(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Watched]:
-    store = await SqliteStore.open(tmp_path / "jobs.db")
+async def watched(quick_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Watched]:
+    store = await SqliteStore.open(quick_path / "jobs.db")
     made = Watched(store, request.param)
     async with asyncio.TaskGroup() as group:
         loop = group.create_task(made.feed.run())

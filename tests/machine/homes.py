@@ -2,13 +2,12 @@
 
 import asyncio
 import shutil
-import tempfile
-from pathlib import Path
 from typing import Protocol
 
 from jobservice.store.port import Store
 from jobservice.store.postgres.store import PostgresStore
 from jobservice.store.sqlite.store import SqliteStore
+from tests.folders import folder_in_memory
 from tests.postgres import shared_postgres
 
 
@@ -28,11 +27,8 @@ class SqliteHome(Home):
     """A file; without a disk beneath it a step takes a tenth of the time."""
 
     def __init__(self, runner: asyncio.Runner) -> None:
-        shared = Path("/dev/shm")
         self._runner = runner
-        self._folder = Path(
-            tempfile.mkdtemp(prefix="jobservice-", dir=shared if shared.is_dir() else None)
-        )
+        self._folder = folder_in_memory()
 
     def open(self) -> Store:
         return self._runner.run(SqliteStore.open(self._folder / "jobs.db"))
@@ -46,10 +42,10 @@ class PostgresHome(Home):
 
     def __init__(self, runner: asyncio.Runner) -> None:
         self._runner = runner
-        self._url = runner.run(shared_postgres().new_database())
+        self._url = runner.run(shared_postgres().lend())
 
     def open(self) -> Store:
         return self._runner.run(PostgresStore.open(self._url))
 
     def remove(self) -> None:
-        self._runner.run(shared_postgres().drop(self._url))
+        self._runner.run(shared_postgres().take_back(self._url))

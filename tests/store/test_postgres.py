@@ -62,6 +62,31 @@ async def url(postgres: Postgres) -> AsyncIterator[str]:
     await postgres.drop(made)
 
 
+async def _all_of(url: str) -> dict[str, list[asyncpg.Record]]:
+    """Every row of every table, and the next position."""
+    connection = await asyncpg.connect(url)
+    names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    rows = {name: await connection.fetch(f"SELECT * FROM {name}") for (name,) in names}
+    rows["positions"] = await connection.fetch("SELECT last_value, is_called FROM positions")
+    await connection.close()
+    return rows
+
+
+async def test_a_database_that_was_lent_is_as_a_fresh_one(postgres: Postgres, url: str) -> None:
+    lent = await postgres.lend()
+    store = await PostgresStore.open(lent)
+    jobs = await insert_some(store, 2)
+    await store.request_stop([StopRequest(TENANT, jobs[0].job_id, delete=True)], now=at(1))
+    await store.delete_jobs([key_of(jobs[0])], now=at(1))
+    await store.forget(before=at(100), limit=10)
+    await store.close()
+    assert await _all_of(lent) != await _all_of(url)
+    await postgres.take_back(lent)
+    assert await _all_of(lent) == await _all_of(url)
+    assert await postgres.lend() == lent
+    await postgres.take_back(lent)
+
+
 @pytest.fixture
 async def opened(url: str) -> AsyncIterator[list[PostgresStore]]:
     """What several servers have open at the same time."""

@@ -20,14 +20,14 @@ SERVERS = 3
 @pytest.fixture
 async def stores(postgres: Postgres) -> AsyncIterator[list[PostgresStore]]:
     """What several servers have open; afterwards, once all are told, every invariant holds."""
-    url = await postgres.new_database()
+    url = await postgres.lend()
     opened = [await PostgresStore.open(url) for _ in range(SERVERS)]
     yield opened
     await tell(opened)
     await check_invariants(opened[0], beginning=BEGINNING)
     for store in opened:
         await store.close()
-    await postgres.drop(url)
+    await postgres.take_back(url)
 
 
 async def tell(stores: list[PostgresStore]) -> None:

@@ -63,7 +63,7 @@ async def test_a_kill_in_the_middle_of_a_fire_makes_none_twice_and_loses_none(
 
 
 async def test_two_servers_on_one_database_fire_each_time_once(postgres: Postgres) -> None:
-    url = await postgres.new_database()
+    url = await postgres.lend()
     stores = [await PostgresStore.open(url) for _ in range(2)]
     clock = SetClock()
     engines = [Engine(store, clock, seed) for seed, store in enumerate(stores)]
@@ -93,12 +93,12 @@ async def test_two_servers_on_one_database_fire_each_time_once(postgres: Postgre
     await check_invariants(stores[0], beginning=BEGINNING)
     for store in stores:
         await store.close()
-    await postgres.drop(url)
+    await postgres.take_back(url)
 
 
 async def test_who_comes_second_changes_nothing(postgres: Postgres) -> None:
     """The key of the runs holds even where a server decides upon what is over."""
-    url = await postgres.new_database()
+    url = await postgres.lend()
     store = await PostgresStore.open(url)
     engine = Engine(store)
     before = await engine.create(overlap=Overlap.ALLOW)
@@ -110,7 +110,7 @@ async def test_who_comes_second_changes_nothing(postgres: Postgres) -> None:
     assert (refused.outcome, fired.outcome) == (Outcome.REFUSED, Outcome.FIRED)
     assert refused.message == Internal.default_message()
     await store.close()
-    await postgres.drop(url)
+    await postgres.take_back(url)
 
 
 async def test_a_job_that_is_refused_holds_up_no_other_schedule(store: SqliteStore) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jobservice.wire import messages as pb
 from jobservice.wire.plain import is_plain_batch, is_plain_create
 from jobservice.wire.validate import violations
+from tests.examples import examples
 
 PLAIN = pb.Command(argv=["true"])
 TEXTS = [
@@ -152,7 +153,7 @@ def test_no_request_id_is_plain_that_breaks_a_rule() -> None:
         assert not is_plain_create(request) or violations(request) == [], text
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.one_of(ONE_FIELD, JOBS), ODD)
 def test_a_plain_create_breaks_no_rule(job: pb.Job, request_id: str) -> None:
     for given_id in ("", request_id):
@@ -161,7 +162,7 @@ def test_a_plain_create_breaks_no_rule(job: pb.Job, request_id: str) -> None:
             assert violations(request) == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(ONE_FIELD, max_size=3), st.booleans(), ODD, st.integers(0, 9))
 def test_a_plain_batch_breaks_no_rule(
     jobs: list[pb.Job], validate_only: bool, request_id: str, view: int

@@ -88,8 +88,8 @@ async def until(look: Callable[[], Awaitable[T | None]]) -> T:
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    store = await SqliteStore.open(tmp_path / "jobs.db")
+async def bench(quick_path: Path) -> AsyncIterator[Bench]:
+    store = await SqliteStore.open(quick_path / "jobs.db")
     beginning = await store.head_position()
     yield Bench(store)
     await check_invariants(store, beginning=beginning)
