@@ -11,7 +11,17 @@ from pathlib import Path
 
 from bench import machine
 from bench.report import Row, notes, table
-from bench.rows import claim, idle, latency, limits, schedules, spawn, submit_batch, submit_unary
+from bench.rows import (
+    claim,
+    history,
+    idle,
+    latency,
+    limits,
+    schedules,
+    spawn,
+    submit_batch,
+    submit_unary,
+)
 from bench.workplace import Workplace
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -23,6 +33,7 @@ ROWS: Mapping[str, Callable[[Workplace], list[Row]]] = {
     "latency": latency.measure,
     "idle": idle.measure,
     "claim": claim.measure,
+    "history": history.measure,
     "limits": limits.measure,
     "schedules": schedules.measure,
 }

@@ -1,48 +1,18 @@
 """What a claim costs when there are many jobs, beside one when there are few."""
 
 import asyncio
-import contextlib
-import dataclasses
-import datetime as dt
-import os
-import random
 import statistics
 import time
-from collections.abc import AsyncIterator
 
-import apsw
-
+from bench.filled import LEASE, NOW, Amount, filled
 from bench.report import Ratio, Row, Samples, per_round
 from bench.workplace import Workplace
-from jobservice.clock import from_us
-from jobservice.engine.finish import settler
-from jobservice.engine.submit import new_job
-from jobservice.model.attempt import Cause, Outcome
-from jobservice.model.ids import job_id
-from jobservice.model.queue import AGEING_S_PER_POINT
-from jobservice.model.spec import Command, JobSpec
-from jobservice.store.port import AttemptEnd, AttemptStart
-from jobservice.store.sqlite.connect import open_writer
 from jobservice.store.sqlite.store import SqliteStore
 
 LIMIT = 10
 CLAIMS = 50
 """How many claims are one sample."""
 FEW = 10_000
-NOW = from_us(1_700_000_000_000_000)
-LEASE = dt.timedelta(hours=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Amount:
-    """How many jobs a store holds."""
-
-    queued: int
-    finished: int = 0
-
-    def __str__(self) -> str:
-        finished = f" and {self.finished:,} finished" if self.finished else ""
-        return f"{self.queued:,} queued{finished}"
 
 
 def measure(place: Workplace) -> list[Row]:
@@ -52,7 +22,7 @@ def measure(place: Workplace) -> list[Row]:
 
 
 async def _measure(place: Workplace, many: Amount) -> list[Row]:
-    async with _filled(place, Amount(FEW)) as small, _filled(place, many) as large:
+    async with filled(place, Amount(FEW)) as small, filled(place, many) as large:
         for store in (small, large):
             await _claim(store)
         ours, reference = [], []
@@ -83,78 +53,3 @@ async def _claim(store: SqliteStore) -> float:
         took.append(1000 * (time.perf_counter() - begin))
         assert len(claimed.claims) == LIMIT
     return statistics.median(took)
-
-
-# --- filling ----------------------------------------------------------------------------------
-
-
-@contextlib.asynccontextmanager
-async def _filled(place: Workplace, amount: Amount) -> AsyncIterator[SqliteStore]:
-    """A store with so many jobs, all of them copies of two that it took itself."""
-    path = place.path("claim.db")
-    store = await SqliteStore.open(path)
-    queued, finished = await _originals(store)
-    await store.close()
-    with contextlib.closing(open_writer(path)) as connection:
-        connection.execute("PRAGMA journal_mode = OFF")
-        connection.execute("PRAGMA synchronous = OFF")
-        _copy(connection, finished, amount.finished, first=1)
-        _copy(connection, queued, amount.queued, first=1 + amount.finished)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    store = await SqliteStore.open(path)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-async def _originals(store: SqliteStore) -> tuple[str, str]:
-    """A job that waits, and one that has ended."""
-    spec = JobSpec(Command(("/bin/true", "of", "the", "bench")))
-    jobs = [new_job("default", job_id(0, n), spec, NOW) for n in range(2)]
-    await store.insert_jobs(jobs)
-    claimed = await store.claim_jobs(worker_id="bench", limit=1, lease_until=NOW + LEASE, now=NOW)
-    [claim] = claimed.claims
-    await store.start_attempts([AttemptStart(claim.fence, NOW)])
-    end = AttemptEnd(claim.fence, Outcome(Cause.EXIT, NOW, NOW, exit_code=0))
-    await store.finish_attempts([end], settler(NOW, random.Random(0)), now=NOW)
-    [queued] = [job.job_id for job in jobs if job.job_id != claim.fence.job_id]
-    return queued, claim.fence.job_id
-
-
-def _copy(connection: apsw.Connection, original: str, count: int, first: int) -> None:
-    """Copies of a job a millisecond apart, in all tables that a claim may read."""
-    for table in _tables(connection):
-        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-        connection.execute(
-            "WITH RECURSIVE numbers (n) AS (SELECT :first UNION ALL SELECT n + 1 FROM numbers"
-            " WHERE n + 1 < :first + :count)"
-            f" INSERT INTO {table} ({', '.join(columns)})"
-            f" SELECT {', '.join(_CHANGED.get(name, name) for name in columns)}"
-            f" FROM numbers CROSS JOIN (SELECT * FROM {table} WHERE job_id = :original)"
-            " WHERE :count > 0",
-            {"first": first, "count": count, "original": original},
-        )
-
-
-def _tables(connection: apsw.Connection) -> list[str]:
-    """Those with rows about a job, but for the events, which are appended to and not read."""
-    names = connection.execute(
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND EXISTS"
-        " (SELECT 1 FROM pragma_table_info(sqlite_schema.name) AS info WHERE info.name = 'job_id')"
-        " AND name NOT IN ('events', 'progress', 'tombstones')"
-    )
-    return [name for (name,) in names]
-
-
-_LATER = {
-    name: f"{name} + n * 1000" for name in ("created_us", "queued_us", "updated_us", "ended_us")
-}
-_CHANGED = {
-    **_LATER,
-    "job_id": "printf('j%026d', n)",
-    "priority": "n % 3 * 50",
-    "claim_key": f"claim_key + n * 1000 - n % 3 * 50 * {AGEING_S_PER_POINT * 1_000_000}",
-}
-"""What differs between the copies: time, id, and one of three priorities."""
