@@ -32,7 +32,8 @@ def test_everything_that_is_said_of_a_job_arrives(shell: Shell, tmp_path: Path) 
     [job] = shell.ok(
         "submit", "--json", "--name", "a name", "--queue", "builds", "--priority", "high",
         "--label", "team=core", "--label", "tier=2", "--env", "A=b=c", "--work-dir", str(tmp_path),
-        "--timeout", "5m", "--retries", "2", "--stop-grace", "3s", "--output-limit", "5000",
+        "--timeout", "5m", "--idle-timeout", "90s", "--retries", "2", "--stop-grace", "3s",
+        "--output-limit", "5000",
         "--", "sh", "-c", "exit 0", "--name",
     ).objects  # fmt: skip
     assert job["name"] == "a name"
@@ -41,7 +42,7 @@ def test_everything_that_is_said_of_a_job_arrives(shell: Shell, tmp_path: Path) 
     assert job["command"]["argv"] == ["sh", "-c", "exit 0", "--name"]
     assert job["command"]["env"] == {"A": "b=c"}
     assert job["command"]["work_dir"] == str(tmp_path)
-    assert (job["timeout"], job["stop_grace"]) == ("300s", "3s")
+    assert (job["timeout"], job["idle_timeout"], job["stop_grace"]) == ("300s", "90s", "3s")
     assert job["retry_policy"]["max_attempts"] == 3
     assert job["output_limit_bytes"] == "5000"
 
@@ -122,6 +123,7 @@ def test_arguments_that_are_no_text_are_refused(shell: Shell) -> None:
         ([], "kill -9 $$", 137),
         ([], "kill -TERM $$", 143),
         (["--timeout", "200ms"], "sleep 60", 124),
+        (["--idle-timeout", "200ms"], "sleep 60", 124),
         (["--work-dir", "/nowhere"], "true", 126),
     ],
 )

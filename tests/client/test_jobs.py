@@ -38,6 +38,7 @@ def test_a_job_is_what_was_asked_for(client: Client) -> None:
         stdin="text ü",
         work_dir=Path("/srv"),
         timeout=dt.timedelta(minutes=5),
+        idle_timeout=90,
         retries=2,
         stop_grace=0,
         output_limit_bytes=1000,
@@ -51,6 +52,7 @@ def test_a_job_is_what_was_asked_for(client: Client) -> None:
         "a name", {"team": "core"}, "builds", 50,
     )  # fmt: skip
     assert spec.timeout == dt.timedelta(minutes=5)
+    assert spec.idle_timeout == dt.timedelta(seconds=90)
     assert (spec.retry.max_attempts, spec.stop_grace) == (3, dt.timedelta(0))
     assert spec.output_limit_bytes == 1000
 
@@ -227,11 +229,15 @@ def test_a_queued_job_knows_its_place(tmp_path: Path) -> None:
 
 def test_edits_change_what_is_given_and_nothing_else(tmp_path: Path) -> None:
     with Service(tmp_path / "data", slots=0) as service, Client(service.address) as client:
-        job = client.create(ARGV, name="a", timeout=5, labels={"x": "1"})
+        job = client.create(ARGV, name="a", timeout=5, idle_timeout=4, labels={"x": "1"})
         edited = client.update(job, labels={}, priority="low", timeout=None, retries=4)
         spec = edited.spec
         assert (spec.name, spec.labels, spec.priority, spec.timeout) == ("a", {}, -50, None)
         assert spec.retry.max_attempts == 5
+        assert spec.idle_timeout == dt.timedelta(seconds=4)
+        assert client.update(job, etag=edited.etag, idle_timeout=None).spec.idle_timeout is None
+        edited = client.update(job, idle_timeout=0.5)
+        assert edited.spec.idle_timeout == dt.timedelta(seconds=0.5)
         assert edited.etag != job.etag
         with pytest.raises(EtagMismatch):
             client.update(job, etag=job.etag, name="b")

@@ -38,11 +38,13 @@ async def test_a_claim_has_all_that_is_needed_to_run(store: Store) -> None:
         timeout=dt.timedelta(seconds=90),
         stop_grace=dt.timedelta(seconds=4),
         output_limit_bytes=12_345,
+        idle_timeout=dt.timedelta(seconds=30),
     )
     await insert(store, new)
     [given] = await claim(store)
     assert given.command == command
     assert given.timeout == dt.timedelta(seconds=90)
+    assert given.idle_timeout == dt.timedelta(seconds=30)
     assert given.stop_grace == dt.timedelta(seconds=4)
     assert given.output_limit_bytes == 12_345
     assert (given.fence.job_id, given.fence.attempt, given.fence.epoch) == (new.job_id, 1, 1)

@@ -38,6 +38,7 @@ EDITS: dict[str, Any] = {
     "queue_timeout": dt.timedelta(seconds=11),
     "total_timeout": dt.timedelta(seconds=12),
     "deadline": at(13),
+    "idle_timeout": dt.timedelta(seconds=14),
 }
 
 
@@ -59,6 +60,7 @@ async def test_every_field_can_be_edited(store: Store) -> None:
     spec = edited.spec
     assert (spec.name, spec.labels, spec.priority, spec.queue) == ("new", {"a": "b"}, 20, "bulk")
     assert (spec.timeout, spec.stop_grace) == (dt.timedelta(seconds=5), dt.timedelta(seconds=1))
+    assert spec.idle_timeout == dt.timedelta(seconds=14)
     assert spec.retry == RetryPolicy(max_attempts=9)
     assert spec.command == new.spec.command
     assert (edited.edit_version, edited.revision, edited.updated_at) == (2, 2, at(7))

@@ -78,7 +78,9 @@ async def test_what_is_made_is_what_was_asked_for(engine: Engine) -> None:
         misfire=Misfire(ALL, 3, 2 * HOUR),
         overlap=Overlap.BUFFER_ALL,
         pause_after_failures=2,
-        job=dataclasses.replace(TRUE, timeout=MINUTE, labels={"a": "b"}, priority=7),
+        job=dataclasses.replace(
+            TRUE, timeout=MINUTE, idle_timeout=2 * MINUTE, labels={"a": "b"}, priority=7
+        ),
     )
     assert await engine.schedule() == created
     assert (await engine.store.list_schedules(TENANT, limit=5, cursor=None)).schedules == (created,)

@@ -37,6 +37,7 @@ async def test_a_new_job_is_queued_as_it_was_asked_for(store: Store) -> None:
         retry=RetryPolicy(3, dt.timedelta(seconds=0.25), 1.1, dt.timedelta(hours=2), 9),
         stop_grace=dt.timedelta(seconds=3),
         output_limit_bytes=1 << 40,
+        idle_timeout=dt.timedelta(microseconds=2_500_001),
     )
     await insert(store, new)
     found = await job(store, new)
@@ -52,6 +53,7 @@ async def test_what_is_unset_stays_unset(store: Store) -> None:
     [new] = await insert_some(store)
     found = await job(store, new)
     assert found.spec.timeout is None
+    assert found.spec.idle_timeout is None
     assert found.spec.command == Command(("/bin/true",))
 
 

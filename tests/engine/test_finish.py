@@ -48,6 +48,7 @@ def test_exit_zero_succeeds_also_when_a_stop_came_too_late() -> None:
         (Cause.EXIT, 3, None, Reason.EXIT_CODE),
         (Cause.EXIT, None, 9, Reason.SIGNAL),
         (Cause.RUN_TIMEOUT, None, 15, Reason.RUN_TIMEOUT),
+        (Cause.IDLE_TIMEOUT, None, 15, Reason.IDLE_TIMEOUT),
         (Cause.LAUNCH_FAILED, None, None, Reason.LAUNCH_FAILED),
     ],
 )
@@ -94,6 +95,7 @@ def test_losses_are_counted_apart_from_failures_and_end_at_their_own_limit() -> 
     [
         (Cause.STOP, AttemptState.FAILED),
         (Cause.RUN_TIMEOUT, AttemptState.FAILED),
+        (Cause.IDLE_TIMEOUT, AttemptState.FAILED),
         (Cause.LAUNCH_FAILED, AttemptState.FAILED),
         (Cause.LOST, AttemptState.LOST),
     ],

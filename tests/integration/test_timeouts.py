@@ -2,16 +2,19 @@
 
 import datetime as dt
 
+import psutil
 import pytest
 
-from jobservice import Client
+from jobservice import Client, RetryPolicy
 from jobservice.clock import SystemClock
 from jobservice.errors import InvalidTransition
 from jobservice.model.event import Event, EventKind
 from jobservice.model.job import AttemptState
 from jobservice.model.lifecycle import Reason, State
+from jobservice.testing.wait import wait_until
 from jobservice.wire.stubs import JobServiceStub
-from tests.integration.bare import create, refused, running
+from tests.integration.bare import create, output, refused, running
+from tests.integration.conftest import Serve
 
 
 def test_a_job_that_no_worker_takes_fails(parked: Client) -> None:
@@ -32,6 +35,38 @@ def test_a_job_that_takes_too_long_is_stopped_with_its_tree(local: Client) -> No
     assert (attempt.state, attempt.reason) == (AttemptState.FAILED, Reason.TOTAL_TIMEOUT)
     kinds = [each.kind for each in local.watch([job]) if isinstance(each, Event)]
     assert EventKind.RETRYING not in kinds
+
+
+def test_an_attempt_that_says_nothing_is_stopped_and_tried_again(local: Client) -> None:
+    script = "echo one; echo two >&2; if [ $JOBSERVICE_ATTEMPT = 1 ]; then sleep 600 & wait; fi"
+    policy = RetryPolicy(max_attempts=2, initial_backoff=dt.timedelta(0))
+    job = local.create(["sh", "-c", script], idle_timeout=0.4, retry_policy=policy)
+    done = local.wait(job)
+    assert done.state is State.SUCCEEDED
+    first, second = done.attempts
+    assert (first.state, first.reason) == (AttemptState.FAILED, Reason.IDLE_TIMEOUT)
+    assert first.message == "was silent for longer than its idle timeout"
+    assert (first.stdout_bytes, first.stderr_bytes) == (4, 4)
+    assert second.state is AttemptState.SUCCEEDED
+    again = local.wait(local.create(["sleep", "600"], idle_timeout=0.2))
+    assert (again.state, again.reason) == (State.FAILED, Reason.IDLE_TIMEOUT)
+
+
+def test_a_silence_is_over_while_the_service_is_down(serve: Serve) -> None:
+    server = serve("--slots", "2").start()
+    script = "echo $$; exec sleep 600"
+    with Client(server.unix_address) as client:
+        job = client.create(["sh", "-c", script], idle_timeout=3)
+        other = client.create(["sh", "-c", script], idle_timeout=600)
+        mute = int(wait_until(lambda: output(client, job), what="the silent job"))
+        patient = int(wait_until(lambda: output(client, other), what="the patient job"))
+    server.kill()
+    wait_until(lambda: not psutil.pid_exists(mute), what="the end of the silent job")
+    server.start()
+    with Client(server.unix_address) as client:
+        assert client.wait(job).reason is Reason.IDLE_TIMEOUT
+        assert psutil.pid_exists(patient)
+        assert client.cancel(other, wait=True).state is State.CANCELLED
 
 
 def test_a_backoff_counts_too(local: Client) -> None:

@@ -152,10 +152,10 @@ def test_orders_that_make_no_sense_end_and_harm_nobody(host: Host, worker: Conne
         host.order("env", ["true"], env={"A=B": "x"}), host.order("limit", ["true"],
                                                                   output_limit_bytes=-1),
         host.order("time", ["true"], run_timeout_s="soon"), host.order("b64", ["true"], stdin="?"),
-        host.order("half", ["true", "\ud800"]),
+        host.order("idle", ["true"], idle_timeout_s=-1), host.order("half", ["true", "\ud800"]),
     ]  # fmt: skip
     worker.start(*nonsense, host.order("good", ["true"]))
-    for key in ("argv", "nul", "env", "limit", "time", "b64", "half"):
+    for key in ("argv", "nul", "env", "limit", "time", "idle", "b64", "half"):
         assert worker.end_of(key)["cause"] == "launch_failed", key
     assert worker.end_of("good")["exit_code"] == 0
 

@@ -206,6 +206,34 @@ def test_a_run_timeout_ends_what_runs_for_too_long(begin: Begin) -> None:
     assert service.client.get(slow).state is State.SUCCEEDED
 
 
+def test_an_idle_timeout_ends_what_says_nothing_for_too_long(begin: Begin) -> None:
+    said = [(HOUR, 50.0, "half"), (20 * MINUTE, 10.0, "up")]
+    service = begin(
+        {
+            "mute": Behaviour(after=None),
+            "speaks": Behaviour(after=90 * MINUTE, progress=said),
+            "stops": Behaviour(after=None, progress=said),
+        }
+    )
+    found = {
+        name: service.client.create(name.split(), idle_timeout=timeout)
+        for name, timeout in (
+            ("mute", 10 * MINUTE), ("speaks", 40 * MINUTE), ("stops", 40 * MINUTE),
+            ("speaks too-late", 39 * MINUTE),
+        )
+    }  # fmt: skip
+    late = service.client.create(["mute"], timeout=9 * MINUTE, idle_timeout=10 * MINUTE)
+    service.advance(DAY)
+    ends = {name: service.client.get(job) for name, job in found.items()}
+    assert {name: (*ended(job), job.reason) for name, job in ends.items()} == {
+        "mute": (State.FAILED, START + 10 * MINUTE, Reason.IDLE_TIMEOUT),
+        "speaks": (State.SUCCEEDED, START + 90 * MINUTE, Reason.NONE),
+        "stops": (State.FAILED, START + 100 * MINUTE, Reason.IDLE_TIMEOUT),
+        "speaks too-late": (State.FAILED, START + 59 * MINUTE, Reason.IDLE_TIMEOUT),
+    }
+    assert service.client.get(late).reason is Reason.RUN_TIMEOUT
+
+
 def test_a_program_that_cannot_be_started_fails(begin: Begin) -> None:
     service = begin(Behaviour(launch_error="no such program"))
     job = service.client.get(service.client.create(["nowhere"]))

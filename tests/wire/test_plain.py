@@ -100,6 +100,7 @@ JOBS = st.builds(
     queue_timeout=st.one_of(st.none(), LENGTHS),
     total_timeout=st.one_of(st.none(), LENGTHS),
     deadline=st.one_of(st.none(), INSTANTS),
+    idle_timeout=st.one_of(st.none(), LENGTHS),
 )
 ONE_FIELD = st.one_of(
     st.builds(lambda text: pb.Job(command=PLAIN, name=text), ODD),
@@ -115,6 +116,7 @@ ONE_FIELD = st.one_of(
     st.builds(lambda length: pb.Job(command=PLAIN, queue_timeout=length), LENGTHS),
     st.builds(lambda length: pb.Job(command=PLAIN, total_timeout=length), LENGTHS),
     st.builds(lambda at: pb.Job(command=PLAIN, deadline=at), INSTANTS),
+    st.builds(lambda length: pb.Job(command=PLAIN, idle_timeout=length), LENGTHS),
     st.builds(lambda size: pb.Job(command=PLAIN, output_limit_bytes=size), SIZES),
     st.builds(lambda number: pb.Job(command=PLAIN, priority=number), NUMBERS),
     st.builds(lambda command: pb.Job(command=command), COMMANDS),
@@ -182,6 +184,7 @@ def test_a_plain_batch_breaks_no_rule(
         pb.Job(
             command=PLAIN, name="x y", labels={"a": "b"}, queue="q", timeout=Duration(seconds=5)
         ),
+        pb.Job(command=PLAIN, idle_timeout=Duration(seconds=5)),
         pb.Job(
             command=PLAIN,
             concurrency_keys=[pb.ConcurrencyKey(key=f"k{n}", limit=n) for n in range(16)],

@@ -24,8 +24,8 @@ NUL = "must not contain a NUL character"
 PIECE = "must be at most 131,071 bytes, the most that Linux passes to a program in one piece"
 INSTEAD = "Pass more by a file or as standard input"
 EDITABLE = (
-    "deadline, labels, name, priority, queue, queue_timeout, retry_policy, start_after, stop_grace, "
-    "timeout, total_timeout"
+    "deadline, idle_timeout, labels, name, priority, queue, queue_timeout, retry_policy, start_after, "
+    "stop_grace, timeout, total_timeout"
 )
 
 
@@ -68,6 +68,7 @@ GOOD: list[Message] = [
             deadline={"seconds": 253_402_300_799},
             queue_timeout={"seconds": 315_360_000},
             total_timeout={"nanos": 1},
+            idle_timeout={"seconds": 31_536_000},
             concurrency_keys=[
                 {"key": "é" * 128, "limit": 1_000_000, "weight": 1_000_000, "on_conflict": 6},
                 *({"key": f"k {n}"} for n in range(15)),
@@ -211,6 +212,19 @@ BAD: list[tuple[str, Message, list[tuple[str, str]]]] = [
             ("job.retry_policy.max_backoff", "must be from 0 s to 24 hours; got 90000 s"),
             ("job.stop_grace", "must be from 0 s to 1 hour; got 3601 s"),
         ],
+    ),
+    (
+        "silences",
+        create(job(timeout={"seconds": -1}, idle_timeout={"seconds": 40_000_000})),
+        [
+            ("job.timeout", "must be above 0 s and at most 365 days; got -1 s"),
+            ("job.idle_timeout", "must be above 0 s and at most 365 days; got 4e+07 s"),
+        ],
+    ),
+    (
+        "a silence of nothing",
+        create(job(idle_timeout={})),
+        [("job.idle_timeout", "must be above 0 s and at most 365 days; got 0 s")],
     ),
     (
         "a timeout of nothing",

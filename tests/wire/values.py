@@ -102,6 +102,7 @@ specs = st.builds(
     queue_timeout=st.none() | lengths(315_360_000),
     total_timeout=st.none() | lengths(315_360_000),
     deadline=st.none() | instants,
+    idle_timeout=st.none() | lengths(31_536_000),
 )
 attempts = st.builds(
     Attempt,

@@ -108,6 +108,12 @@ def delete_command(
 @click.option(
     "--timeout", type=LENGTH, metavar="TIME", help="How long an attempt may run; 0: no limit."
 )
+@click.option(
+    "--idle-timeout",
+    type=LENGTH,
+    metavar="TIME",
+    help="How long an attempt may be silent; 0: no limit.",
+)
 @click.option("--retries", type=int, metavar="N", help="How often a failed attempt is tried again.")
 @click.option("--stop-grace", type=LENGTH, metavar="TIME", help="Between SIGTERM and SIGKILL.")
 @click.option(
@@ -145,7 +151,7 @@ def update_command(
     edits = {name: value for name, value in given.items() if value not in {None, ()}}
     if "labels" in edits or no_labels:
         edits["labels"] = dict(edits.get("labels", ()))
-    for name in ("timeout", "queue_timeout", "total_timeout"):
+    for name in ("timeout", "idle_timeout", "queue_timeout", "total_timeout"):
         if edits.get(name) == 0:
             edits[name] = None
     if not edits:

@@ -23,6 +23,7 @@ def exit_code_of(job: Job) -> int:
         Reason.RUN_TIMEOUT: TIMED_OUT,
         Reason.QUEUE_TIMEOUT: TIMED_OUT,
         Reason.TOTAL_TIMEOUT: TIMED_OUT,
+        Reason.IDLE_TIMEOUT: TIMED_OUT,
         Reason.LAUNCH_FAILED: NOT_LAUNCHED,
     }
     if job.reason in by_reason:

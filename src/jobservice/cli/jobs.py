@@ -105,6 +105,7 @@ def _job_fields(job: Job) -> Iterator[tuple[str, str]]:
     yield "keys", ", ".join(map(_key, spec.concurrency_keys))
     yield "turns of", one_line(spec.fairness_key)
     yield "timeout", length(spec.timeout)
+    yield "idle time", length(spec.idle_timeout)
     yield "queue time", length(spec.queue_timeout)
     yield "total time", length(spec.total_timeout)
     yield "deadline", instant(spec.deadline)

@@ -31,8 +31,9 @@ from jobservice.model.schedule import (
 Command = TypeVar("Command", bound=Callable[..., Any])
 NAME = click.argument("schedule", metavar="NAME")
 OF_A_JOB = (
-    "queue", "priority", "labels", "env", "stdin", "work_dir", "cluster", "timeout", "retries",
-    "stop_grace", "output_limit_bytes", "keys", "on_conflict", "fairness_key", "fairness_weight",
+    "queue", "priority", "labels", "env", "stdin", "work_dir", "cluster", "timeout",
+    "idle_timeout", "retries", "stop_grace", "output_limit_bytes", "keys", "on_conflict",
+    "fairness_key", "fairness_weight",
 )  # fmt: skip
 """The options of `submit` that say what each job is."""
 TIMING = ("cron", "every", "phase", "at", "time_zone", "start_time", "end_time", "jitter")

@@ -59,6 +59,12 @@ from jobservice.model.limit import OnConflict
     "--timeout", type=LENGTH, metavar="TIME", help="How long an attempt may run: 90s, 5m."
 )
 @click.option(
+    "--idle-timeout",
+    type=LENGTH,
+    metavar="TIME",
+    help="How long an attempt may be silent: no output, no line of progress.",
+)
+@click.option(
     "--retries", type=int, metavar="N", help="How often a failed attempt is tried again [0]."
 )
 @click.option(

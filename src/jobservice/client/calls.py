@@ -146,7 +146,7 @@ def _editable_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     fields = {key: options[key] for key in ("name", "labels", "queue") if key in options}
     if "priority" in options:
         fields["priority"] = _priority(options["priority"])
-    for name in ("timeout", "stop_grace", "queue_timeout", "total_timeout"):
+    for name in ("timeout", "idle_timeout", "stop_grace", "queue_timeout", "total_timeout"):
         if options.get(name) is not None:
             fields[name] = _duration(options, name)
     for name in ("start_after", "deadline"):

@@ -36,6 +36,8 @@ class JobOptions(TypedDict, total=False):
     """Absolute; left out, a fresh directory of the attempt."""
     timeout: Length | None
     """How long one attempt may run; left out, without a limit."""
+    idle_timeout: Length | None
+    """How long one attempt may be silent, without output and progress; left out, without a limit."""
     retries: int
     """How often a failed attempt is tried again. Give one of `retries`, `max_attempts` and
     `retry_policy`."""
@@ -82,6 +84,8 @@ class JobEdits(TypedDict, total=False):
     priority: int | str
     queue: str
     timeout: Length | None
+    """None removes the limit."""
+    idle_timeout: Length | None
     """None removes the limit."""
     retries: int
     max_attempts: int

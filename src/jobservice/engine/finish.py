@@ -40,6 +40,13 @@ def _after_run_timeout(
     return _after_failure(live, Reason.RUN_TIMEOUT, message, now, rng)
 
 
+def _after_idle_timeout(
+    live: LiveJob, outcome: Outcome, now: dt.datetime, rng: random.Random
+) -> Settlement:
+    message = outcome.message or "was silent for longer than its idle timeout"
+    return _after_failure(live, Reason.IDLE_TIMEOUT, message, now, rng)
+
+
 def _after_launch_failed(
     live: LiveJob, outcome: Outcome, now: dt.datetime, rng: random.Random
 ) -> Settlement:
@@ -157,6 +164,7 @@ _Decision = Callable[[LiveJob, Outcome, dt.datetime, random.Random], Settlement]
 _DECISIONS: dict[Cause, _Decision] = {
     Cause.EXIT: _after_exit,
     Cause.RUN_TIMEOUT: _after_run_timeout,
+    Cause.IDLE_TIMEOUT: _after_idle_timeout,
     Cause.LAUNCH_FAILED: _after_launch_failed,
     Cause.STOP: _after_stop,
     Cause.LOST: _after_loss,

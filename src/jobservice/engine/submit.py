@@ -42,6 +42,7 @@ _COMPARED = (
     "queue_timeout",
     "total_timeout",
     "deadline",
+    "idle_timeout",
 )
 _COMPARED_COMMAND = ("argv", "env", "stdin", "work_dir")
 

@@ -32,6 +32,8 @@ class StartOrder:
     run_timeout_s: float | None
     stop_grace_s: float
     output_limit_bytes: int
+    idle_timeout_s: float | None = None
+    """How long it may be silent: no byte on stdout or stderr, no line of progress."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -279,6 +279,7 @@ class ProcessExecutor:
             "run_timeout_s": order.run_timeout_s,
             "stop_grace_s": order.stop_grace_s,
             "output_limit_bytes": order.output_limit_bytes,
+            "idle_timeout_s": order.idle_timeout_s,
         }
 
     # --- starting it ---------------------------------------------------------------------------

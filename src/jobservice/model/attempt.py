@@ -37,6 +37,8 @@ class Cause(enum.StrEnum):
     """It was asked to stop while it lived, and its tree is gone."""
     RUN_TIMEOUT = "run_timeout"
     """It ran longer than its run timeout and was stopped; its tree is gone."""
+    IDLE_TIMEOUT = "idle_timeout"
+    """It was silent for longer than its idle timeout and was stopped; its tree is gone."""
     LAUNCH_FAILED = "launch_failed"
     """No process came to be; `message` says which step failed, on what, and the errno."""
     LOST = "lost"

@@ -122,6 +122,7 @@ EDITABLE_UNTIL_FINAL = frozenset(
         "priority",
         "queue",
         "timeout",
+        "idle_timeout",
         "retry_policy",
         "stop_grace",
         "queue_timeout",

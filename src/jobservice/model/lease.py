@@ -19,6 +19,7 @@ class Claim:
     timeout: dt.timedelta | None
     stop_grace: dt.timedelta
     output_limit_bytes: int
+    idle_timeout: dt.timedelta | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

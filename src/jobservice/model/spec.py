@@ -98,3 +98,5 @@ class JobSpec:
     total_timeout: dt.timedelta | None = None
     """Of all of it: every wait, attempt and backoff. See `model/bounds.py`."""
     deadline: dt.datetime | None = None
+    idle_timeout: dt.timedelta | None = None
+    """How long one attempt may be silent; None is without a limit."""

@@ -1,4 +1,4 @@
-"""The life of an attempt: launch, run timeout, stop ladder, drain, end.
+"""The life of an attempt: launch, timeouts, stop ladder, drain, end.
 
     starting --spawned--> running --stop, timeout--> stopping
         |                    |                          |
@@ -11,9 +11,13 @@ drained. The job is its main process: what outlives it may linger for LINGER_S a
 A stop is TERM to the whole tree, again for newcomers, and after the grace KILL, again until nothing
 lives. The cause of an end is what ended the main process: when it had ended before a signal was sent,
 that is EXIT, whatever was asked for.
+
+Of a sign of life (a byte, a line of progress) only the time is noted. The timer of an idle timeout looks
+at it when it fires, after it has read what is there, and is set anew as long as there was one.
 """
 
 import base64
+import contextlib
 import os
 import time
 from functools import partial
@@ -31,10 +35,11 @@ if TYPE_CHECKING:
     from .attempts import Attempts
 
 STARTING, RUNNING, STOPPING, ENDED = "starting", "running", "stopping", "ended"
-EXIT, STOP, RUN_TIMEOUT, LAUNCH_FAILED, LOST = (
+EXIT, STOP, RUN_TIMEOUT, IDLE_TIMEOUT, LAUNCH_FAILED, LOST = (
     "exit",
     "stop",
     "run_timeout",
+    "idle_timeout",
     "launch_failed",
     "lost",
 )
@@ -44,11 +49,13 @@ class Attempt:
     """One attempt that has not ended. It owns its directory's descriptor, its pipes and its timers."""
 
     __slots__ = (
+        "alive_at",
         "cause",
         "directory_fd",
         "drain_timer",
         "exit",
         "host",
+        "idle_timer",
         "key",
         "kill_at",
         "last_progress",
@@ -70,7 +77,7 @@ class Attempt:
         self.key = order.key
         self.phase = STARTING
         self.cause = ""
-        """What we did to it: STOP, RUN_TIMEOUT, LOST; empty for nothing."""
+        """What we did to it: STOP, RUN_TIMEOUT, IDLE_TIMEOUT, LOST; empty for nothing."""
         self.tree: Tree | None = None
         self.pid = 0
         self.started_at_ns: int | None = None
@@ -80,6 +87,9 @@ class Attempt:
         self.progress = ProgressFile()
         self.last_progress: tuple[int, float, str] | None = None
         self.timeout_timer: Timer | None = None
+        self.idle_timer: Timer | None = None
+        self.alive_at = 0.0
+        """The monotonic instant of its last sign of life."""
         self.step_timer: Timer | None = None
         self.drain_timer: Timer | None = None
         self.rescan_s = limits.RESCAN_FIRST_S
@@ -151,17 +161,23 @@ class Attempt:
                     self.host.reactor.watch(stream.pipe, IN, partial(self._pump, stream))
 
     def spawned(self, pid: int, start_time: int) -> None:
-        """The main process exists: its run timeout begins."""
+        """The main process exists: its timeouts begin."""
         self.pid = pid
         self.started_at_ns = time.time_ns()
         if self.phase == STARTING:
             self.phase = RUNNING
         if self.order.run_timeout_s is not None:
             self._time_out_at(time.monotonic() + self.order.run_timeout_s)
+        if self.order.idle_timeout_s is not None:
+            self.alive_at = time.monotonic()
+            self._look_for_life_at(self._silent_at())
         self.host.note_spawned(self, start_time)
 
     def _time_out_at(self, due: float) -> None:
         self.timeout_timer = self.host.reactor.at(due, self._timed_out)
+
+    def _look_for_life_at(self, due: float) -> None:
+        self.idle_timer = self.host.reactor.at(due, self._look_for_life)
 
     def refused(self, failure: LaunchFailure) -> None:
         """No process came to be."""
@@ -186,6 +202,33 @@ class Attempt:
         self.host.reap()
         if self.exit is None:
             self.stop(RUN_TIMEOUT)
+
+    def _look_for_life(self) -> None:
+        """Stop an attempt that was silent for too long, or look again when it would be."""
+        self.idle_timer = None
+        if self._silent_at() <= time.monotonic():
+            self._listen()
+        if self.phase != RUNNING:
+            return
+        if time.monotonic() < self._silent_at():
+            self._look_for_life_at(self._silent_at())
+            return
+        self.host.reap()
+        if self.exit is None:
+            self.stop(IDLE_TIMEOUT)
+
+    def _silent_at(self) -> float:
+        """When it will have been silent for too long."""
+        return self.alive_at + (self.order.idle_timeout_s or 0.0)
+
+    def _listen(self) -> None:
+        """Take in what it said while we were busy, or stopped ourselves."""
+        if self.output is not None:
+            for stream in (self.output.stdout, self.output.stderr):
+                if stream.pipe >= 0:
+                    self._pump(stream)
+        with contextlib.suppress(OSError):
+            self.look_at_progress()
 
     def _stop_tree(self, grace_s: float) -> None:
         self._cancel(self.step_timer)
@@ -213,6 +256,7 @@ class Attempt:
         """The main process was reaped; its tree is empty too, or gets the ladder soon."""
         self.exit = end
         self._cancel(self.timeout_timer)
+        self._cancel(self.idle_timer)
         failpoint.reach(failpoint.EXITED_UNREPORTED)
         if self.step_timer is None:
             self.step_timer = self.host.reactor.after(limits.LINGER_S, self._stop_leftover)
@@ -244,7 +288,13 @@ class Attempt:
             self._pump(stream)
 
     def _pump(self, stream: Stream) -> None:
-        if self.output is None or self.output.pump(stream):
+        if self.output is None:
+            return
+        before = stream.total
+        goes_on = self.output.pump(stream)
+        if stream.total != before:
+            self.alive_at = time.monotonic()
+        if goes_on:
             return
         self.host.reactor.unwatch(stream.pipe)
         stream.close_pipe()
@@ -264,7 +314,7 @@ class Attempt:
         if self.phase == ENDED:
             return
         self.phase = ENDED
-        for timer in (self.timeout_timer, self.step_timer, self.drain_timer):
+        for timer in (self.timeout_timer, self.idle_timer, self.step_timer, self.drain_timer):
             self._cancel(timer)
         sizes = self._finish_output()
         messages = [message, self._core_message(), self.output.complaint() if self.output else ""]
@@ -310,6 +360,8 @@ class Attempt:
     def look_at_progress(self, *, final: bool = False) -> None:
         """Tell what the job wrote to its progress file since the last look."""
         found = self.progress.look(self.directory_fd, final=final)
+        if self.progress.heard:
+            self.alive_at = time.monotonic()
         if found is not None:
             self.last_progress = (time.time_ns(), *found)
             self.host.reports.add_progress(self.key, *self.last_progress)
@@ -338,7 +390,10 @@ class Attempt:
             "tree": self.tree.handover() if self.tree else None,
             "output": self.output.handover() if self.output else None,
             "progress": self.last_progress,
+            "progress_file": self.progress.handover(),
             "timeout": due(self.timeout_timer),
+            "idle": due(self.idle_timer),
+            "alive_at": self.alive_at,
             "step": due(self.step_timer),
             "drain": due(self.drain_timer),
             "kill_at": self.kill_at,
@@ -354,6 +409,9 @@ class Attempt:
         attempt.directory_fd = state["directory_fd"]
         attempt.last_progress = tuple(state["progress"]) if state["progress"] else None
         attempt.kill_at = state["kill_at"]
+        attempt.alive_at = state.get("alive_at", 0.0)  # an older runner knew of no silence
+        if "progress_file" in state:
+            attempt.progress.resume(state["progress_file"])
         if state["output"]:
             attempt.output = Output.resume(attempt.directory_fd, state["output"])
             attempt._watch_output()
@@ -361,6 +419,8 @@ class Attempt:
             attempt.tree = host.containment.adopt(attempt, state["tree"])
         if state["timeout"]:
             attempt._time_out_at(state["timeout"])
+        if state.get("idle"):
+            attempt._look_for_life_at(state["idle"])
         if state["step"]:
             attempt.step_timer = host.reactor.at(state["step"], attempt._resume_step)
         if state["drain"]:

@@ -101,7 +101,8 @@ GIVEN_BACK_BYTES = 64 * 1024
 # --- progress ----------------------------------------------------------------------------------
 
 PROGRESS_S = 1.0
-"""How often the progress files of running attempts are looked at."""
+"""How often the progress files of running attempts are looked at. A line is a sign of life from then
+on that it was seen: a job may set the times of its file as it likes."""
 
 PROGRESS_LINE_BYTES = 4096
 """A longer line is ignored."""

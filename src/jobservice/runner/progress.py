@@ -2,8 +2,8 @@
 
 A line is a percentage (`40`, `40.5`, `40%`) and, after white space, what is being done. The last one
 counts; what is no such line, or longer than PROGRESS_LINE_BYTES, is ignored. Percentages are clamped
-to 0..100. The file is the job's: it may be missing, replaced or truncated at any time, and what is no
-regular file is not read.
+to 0..100. Any complete line is a sign of life, whatever it says. The file is the job's: it may be
+missing, replaced or truncated at any time, and what is no regular file is not read.
 """
 
 import math
@@ -40,14 +40,17 @@ def last_of(lines: list[bytes]) -> tuple[float, str] | None:
 class ProgressFile:
     """Reads what was appended since the last look."""
 
-    __slots__ = ("_inode", "_offset")
+    __slots__ = ("_inode", "_offset", "heard")
 
     def __init__(self) -> None:
         self._inode = 0
         self._offset = 0
+        self.heard = False
+        """Whether the last look found a new complete line."""
 
     def look(self, directory_fd: int, *, final: bool = False) -> tuple[float, str] | None:
         """The newest complete line since the last look; at the end an unfinished one counts too."""
+        self.heard = False
         try:
             facts = os.stat("progress", dir_fd=directory_fd, follow_symlinks=False)
         except OSError:
@@ -57,6 +60,13 @@ class ProgressFile:
         if facts.st_size == self._offset or not stat.S_ISREG(facts.st_mode):
             return None
         return self._read(directory_fd, final=final)
+
+    def handover(self) -> dict[str, int]:
+        """What a re-executed runner needs to read no line twice; `resume` takes it."""
+        return {"inode": self._inode, "offset": self._offset}
+
+    def resume(self, state: dict[str, int]) -> None:
+        self._inode, self._offset = state["inode"], state["offset"]
 
     def _read(self, directory_fd: int, *, final: bool) -> tuple[float, str] | None:
         try:
@@ -74,6 +84,7 @@ class ProgressFile:
         finally:
             os.close(fd)
         complete, newline, rest = data.rpartition(b"\n")
+        self.heard = bool(newline)
         lines = complete.split(b"\n") if newline else []
         if start > self._offset:
             lines = lines[1:]  # the rest of a line whose beginning was not read

@@ -105,6 +105,9 @@ class Order(NamedTuple):
     run_timeout_s: float | None
     stop_grace_s: float
     output_limit_bytes: int
+    idle_timeout_s: float | None
+    """How long it may be silent. None is without a limit, and what an older worker means, or the
+    state of an older runner."""
 
 
 def parse_order(entry: object) -> Order:
@@ -122,6 +125,7 @@ def parse_order(entry: object) -> Order:
         run_timeout_s=_seconds(entry.get("run_timeout_s")),
         stop_grace_s=min(_seconds(entry.get("stop_grace_s")) or 0.0, limits.GRACE_LIMIT_S),
         output_limit_bytes=_size(entry.get("output_limit_bytes")),
+        idle_timeout_s=_seconds(entry.get("idle_timeout_s")),
     )
     if not order.argv or not order.argv[0]:
         raise ValueError("argv must name a program")
@@ -184,7 +188,7 @@ class End(NamedTuple):
 
     key: str
     cause: str
-    """exit, stop, run_timeout, launch_failed or lost."""
+    """exit, stop, run_timeout, idle_timeout, launch_failed or lost."""
     started_at_ns: int | None
     ended_at_ns: int
     exit_code: int | None = None

@@ -173,6 +173,7 @@ def editable_row(spec: JobSpec) -> Columns:
         span_us_or_none(spec.queue_timeout),
         span_us_or_none(spec.total_timeout),
         us_or_none(spec.deadline),
+        span_us_or_none(spec.idle_timeout),
     )
 
 
@@ -191,7 +192,7 @@ def spec_row(job: NewJob) -> Columns:
     )
 
 
-_EDITABLE = 12
+_EDITABLE = 13
 """How many columns `editable_row` has."""
 
 
@@ -320,7 +321,7 @@ def spec_of(
     """
     columns = [*editable, *[None] * (_EDITABLE - len(editable))]
     priority, timeout_us, stop_grace_us, retry, queue, name, labels, *timing = columns
-    start_after_us, start_delay_us, queue_timeout_us, total_timeout_us, deadline_us = timing
+    start_after_us, start_delay_us, queue_us, total_us, deadline_us, idle_us = timing
     return JobSpec(
         command=command,
         name=name,
@@ -335,9 +336,10 @@ def spec_of(
         start_after=instant_or_none(start_after_us),
         start_delay=span_or_none(start_delay_us),
         **_dependencies_of(dependencies),
-        queue_timeout=span_or_none(queue_timeout_us),
-        total_timeout=span_or_none(total_timeout_us),
+        queue_timeout=span_or_none(queue_us),
+        total_timeout=span_or_none(total_us),
         deadline=instant_or_none(deadline_us),
+        idle_timeout=span_or_none(idle_us),
     )
 
 

@@ -19,7 +19,7 @@ class Behaviour:
 
     exit_code: int = 0
     after: dt.timedelta | None = NO_TIME
-    """How long it runs; None is until it is stopped. A run timeout of the job ends it before that."""
+    """How long it runs; None is until it is stopped. A timeout of the job ends it before that."""
     signal: int | None = None
     """The signal that ends it, instead of an exit code."""
     launch_error: str = ""
@@ -129,11 +129,11 @@ class ActingExecutor(ScriptedExecutor):
             for after, percent, step in behaviour.progress
         ]
         runs_s = None if behaviour.after is None else behaviour.after.total_seconds()
-        if order.run_timeout_s is not None and (runs_s is None or order.run_timeout_s <= runs_s):
+        over = _time_over(order, behaviour)
+        if over is not None and (runs_s is None or over[0] <= runs_s):
+            after_s, cause = over
             alarms.append(
-                self._jumps.call_later(
-                    order.run_timeout_s, lambda: self.end(fence, Cause.RUN_TIMEOUT, signal=15)
-                )
+                self._jumps.call_later(after_s, lambda: self.end(fence, cause, signal=15))
             )
         elif runs_s is not None:
             code = behaviour.exit_code if behaviour.signal is None else None
@@ -147,6 +147,21 @@ class ActingExecutor(ScriptedExecutor):
         for fence in fences:
             for alarm in self._alarms.pop(fence, ()):
                 alarm.cancel()
+
+
+def _time_over(order: StartOrder, behaviour: Behaviour) -> tuple[float, Cause] | None:
+    """How long after its start which timeout of an attempt is over first; None is never."""
+    over: list[tuple[float, Cause]] = []
+    if order.run_timeout_s is not None:
+        over.append((order.run_timeout_s, Cause.RUN_TIMEOUT))
+    if order.idle_timeout_s is not None:
+        alive_s = 0.0
+        for said_s in sorted(after.total_seconds() for after, _, _ in behaviour.progress):
+            if said_s > alive_s + order.idle_timeout_s:
+                break
+            alive_s = said_s
+        over.append((alive_s + order.idle_timeout_s, Cause.IDLE_TIMEOUT))
+    return min(over, key=lambda each: each[0], default=None)
 
 
 def _said(

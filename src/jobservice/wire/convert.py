@@ -114,6 +114,7 @@ def to_spec(job: job_pb2.Job) -> JobSpec:
         start_delay=maybe_length(job, "start_delay"),
         queue_timeout=maybe_timeout(job, "queue_timeout"),
         total_timeout=maybe_timeout(job, "total_timeout"),
+        idle_timeout=maybe_timeout(job, "idle_timeout"),
         deadline=maybe_instant(job, "deadline"),
         dependencies=tuple(map(_to_dependency, job.dependencies)) if job.dependencies else (),
         dependency_policy=(
@@ -209,14 +210,15 @@ def _spec_fields(spec: JobSpec) -> dict[str, Any]:
 
 
 _TIMING = operator.attrgetter(
-    "timeout", "start_after", "start_delay", "queue_timeout", "total_timeout", "deadline"
-)
-_NO_TIMING = (None,) * 6
+    "timeout", "start_after", "start_delay", "queue_timeout", "total_timeout", "deadline",
+    "idle_timeout",
+)  # fmt: skip
+_NO_TIMING = (None,) * 7
 
 
 def _timing_fields(spec: JobSpec) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    for name in ("timeout", "start_delay", "queue_timeout", "total_timeout"):
+    for name in ("timeout", "start_delay", "queue_timeout", "total_timeout", "idle_timeout"):
         length = getattr(spec, name)
         if length is not None:
             fields[name] = duration(length)

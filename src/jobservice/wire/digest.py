@@ -17,6 +17,7 @@ _LATER: Mapping[str, Any] = {
     "queue_timeout": None,
     "total_timeout": None,
     "deadline": None,
+    "idle_timeout": None,
 }
 """Fields of `JobSpec` that the first release did not have, and what they are where not given."""
 

@@ -70,6 +70,7 @@ def is_plain(job: job_pb2.Job) -> bool:
         and not job.HasField("total_timeout")
         and not job.HasField("deadline")
         and (not job.HasField("timeout") or _is_plain_timeout(job.timeout))
+        and (not job.HasField("idle_timeout") or _is_plain_timeout(job.idle_timeout))
         and (not job.labels or _are_plain_labels(job))
         and _KEY(job.fairness_key) is not None
         and (not job.fairness_weight or 0.001 <= job.fairness_weight <= 1000)

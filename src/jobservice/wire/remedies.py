@@ -20,6 +20,7 @@ _PAGE_SIZE = "must be 0 (for the default, 50) or above; more than 1,000 means 1,
 _VIEW = "must be JOB_VIEW_BASIC, JOB_VIEW_FULL or JOB_VIEW_ID"
 _BACKOFF = "must be from 0 s to 24 hours"
 _INSTANT = "must be an instant from 1970 to 9999"
+_AN_ATTEMPT = "must be above 0 s and at most 365 days"
 _LONG = "must be above 0 s and at most 3,650 days"
 _OFFSET = "must be a position in the output, from 0"
 _LIMIT = "must be from 0 (for no limit) to 1,000,000"
@@ -36,7 +37,8 @@ REMEDIES: Mapping[str, str] = {
     "Job.cluster": _NAME,
     "Job.priority": "must be from -100 to 100",
     "Job.command": "must be given",
-    "Job.timeout": "must be above 0 s and at most 365 days",
+    "Job.timeout": _AN_ATTEMPT,
+    "Job.idle_timeout": _AN_ATTEMPT,
     "Job.stop_grace": "must be from 0 s to 1 hour",
     "Job.output_limit_bytes": "must be from 0 (for the default, 1 GiB) to 1 TiB",
     "Job.start_after": _INSTANT,

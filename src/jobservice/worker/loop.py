@@ -350,6 +350,7 @@ class Worker:
             run_timeout_s=claim.timeout.total_seconds() if claim.timeout else None,
             stop_grace_s=claim.stop_grace.total_seconds(),
             output_limit_bytes=claim.output_limit_bytes,
+            idle_timeout_s=claim.idle_timeout.total_seconds() if claim.idle_timeout else None,
         )
 
     def _log_ends(self, ends: Sequence[AttemptEnd], accepted: Sequence[bool]) -> None:

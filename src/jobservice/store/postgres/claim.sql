@@ -36,7 +36,7 @@ FROM found
 -- The next jobs of a lane that no other server is looking at, with all that is needed to run them.
 WITH first AS MATERIALIZED (
     SELECT tenant, claim_key, rank, job_id, attempt_count, epoch, revision, keys, fairness_weight,
-        timeout_us, stop_grace_us
+        timeout_us, idle_timeout_us, stop_grace_us
     FROM jobs
     WHERE state = {State.QUEUED} AND blocked_key = ''
         AND tenant = $1 AND queue = $2 AND fairness_key = $3
@@ -46,7 +46,7 @@ WITH first AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 )
 SELECT claim_key, rank, first.job_id, attempt_count, epoch, revision, 0, keys, fairness_weight,
-    timeout_us, stop_grace_us, output_limit_bytes, argv, work_dir, env,
+    timeout_us, idle_timeout_us, stop_grace_us, output_limit_bytes, argv, work_dir, env,
     coalesce(encode(stdin, 'hex'), '')
 FROM first JOIN job_specs USING (tenant, job_id)
 ORDER BY claim_key, rank, first.job_id

@@ -129,7 +129,7 @@ UPDATE job_specs
 SET submitted = (
     SELECT json_build_array(
         priority, timeout_us, stop_grace_us, retry, queue, name, labels::text, start_after_us,
-        start_delay_us, queue_timeout_us, total_timeout_us, deadline_us)::text
+        start_delay_us, queue_timeout_us, total_timeout_us, deadline_us, idle_timeout_us)::text
     FROM jobs
     WHERE jobs.tenant = job_specs.tenant AND jobs.job_id = job_specs.job_id)
 FROM (SELECT * FROM rows(tenant text, job_id text)) AS edited
@@ -144,7 +144,8 @@ SET priority = edited.priority, timeout_us = edited.timeout_us,
     name = edited.name, labels = edited.labels::jsonb, start_after_us = edited.start_after_us,
     start_delay_us = edited.start_delay_us, start_us = edited.start_us, claim_key = edited.claim_key,
     queue_timeout_us = edited.queue_timeout_us, total_timeout_us = edited.total_timeout_us,
-    deadline_us = edited.deadline_us, counted_us = edited.counted_us, expires_us = edited.expires_us,
+    deadline_us = edited.deadline_us, idle_timeout_us = edited.idle_timeout_us,
+    counted_us = edited.counted_us, expires_us = edited.expires_us,
     queue_until_us = CASE
         WHEN jobs.queue_timeout_us IS NOT DISTINCT FROM edited.queue_timeout_us THEN jobs.queue_until_us
         ELSE edited.now_us + edited.queue_timeout_us END,
@@ -155,7 +156,7 @@ FROM (
         start_us bigint, counted_us bigint, expires_us bigint, now_us bigint, priority integer,
         timeout_us bigint, stop_grace_us bigint, retry text, queue text, name text, labels text,
         start_after_us bigint, start_delay_us bigint, queue_timeout_us bigint,
-        total_timeout_us bigint, deadline_us bigint)
+        total_timeout_us bigint, deadline_us bigint, idle_timeout_us bigint)
 ) AS edited
 WHERE jobs.tenant = edited.tenant AND jobs.job_id = edited.job_id
     AND jobs.edit_version = edited.edit_version

@@ -11,7 +11,7 @@ jobs.tenant, jobs.job_id AS job_id, jobs.state, jobs.revision, jobs.attempt_coun
     jobs.fairness_key, jobs.fairness_weight, jobs.keys, jobs.blocked_key,
     jobs.priority, jobs.timeout_us, jobs.stop_grace_us, jobs.retry, jobs.queue, jobs.name,
     jobs.labels::text, jobs.start_after_us, jobs.start_delay_us,
-    jobs.queue_timeout_us, jobs.total_timeout_us, jobs.deadline_us
+    jobs.queue_timeout_us, jobs.total_timeout_us, jobs.deadline_us, jobs.idle_timeout_us
 
 -- fragment: full_columns
 job_specs.env, job_specs.stdin
@@ -72,7 +72,8 @@ FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
 SELECT jobs.tenant, jobs.job_id, argv, work_dir, env, stdin, cluster, output_limit_bytes,
     coalesce(submitted, json_build_array(
         priority, timeout_us, stop_grace_us, retry, queue, name, labels::text, start_after_us,
-        start_delay_us, queue_timeout_us, total_timeout_us, deadline_us)::text),
+        start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
+        idle_timeout_us)::text),
     {{dependency_column}}
 FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
     JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id

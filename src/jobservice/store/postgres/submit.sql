@@ -18,22 +18,23 @@ INSERT INTO jobs (
     tenant, job_id, state, start_us, created_us, claim_key, queued_us, updated_us,
     counted_us, expires_us, queue_until_us, priority, timeout_us, stop_grace_us, retry, queue, name,
     labels, start_after_us, start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
-    schedule, schedule_us, fairness_key, fairness_weight, keys, blocked_key,
+    idle_timeout_us, schedule, schedule_us, fairness_key, fairness_weight, keys, blocked_key,
     dependent, has_children, revision, attempt_count, epoch, edit_version
 )
 SELECT tenant, job_id, state, start_us, created_us, claim_key, queued_us, updated_us,
     counted_us, expires_us, queue_until_us, priority, timeout_us, stop_grace_us, retry, queue, name,
     labels::jsonb, start_after_us, start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
-    schedule, schedule_us, fairness_key, fairness_weight, keys, blocked_key, dependent, has_children,
-    1, 0, 0, 1
+    idle_timeout_us, schedule, schedule_us, fairness_key, fairness_weight, keys, blocked_key, dependent,
+    has_children, 1, 0, 0, 1
 FROM rows(
     tenant text, job_id text, state smallint, start_us bigint, created_us bigint,
     last_position bigint, claim_key bigint, queued_us bigint, updated_us bigint,
     counted_us bigint, expires_us bigint, queue_until_us bigint, priority integer,
     timeout_us bigint, stop_grace_us bigint, retry text, queue text, name text, labels text,
     start_after_us bigint, start_delay_us bigint, queue_timeout_us bigint, total_timeout_us bigint,
-    deadline_us bigint, schedule text, schedule_us bigint, fairness_key text, fairness_weight integer,
-    keys text, blocked_key text, dependent smallint, has_children boolean)
+    deadline_us bigint, idle_timeout_us bigint, schedule text, schedule_us bigint,
+    fairness_key text, fairness_weight integer, keys text, blocked_key text, dependent smallint,
+    has_children boolean)
 
 -- name: insert_specs
 -- Keep what jobs are to run.

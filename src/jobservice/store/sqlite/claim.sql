@@ -38,11 +38,12 @@ WHERE lane IS NOT NULL
 -- the lane, so nothing is sorted and nothing else is read.
 SELECT json_group_array(json_array(
     claim_key, rank, job_id, attempt_count, epoch, revision, last_position, keys, fairness_weight,
-    timeout_us, stop_grace_us, output_limit_bytes, argv, work_dir, env, hex(stdin)))
+    timeout_us, idle_timeout_us, stop_grace_us, output_limit_bytes, argv, work_dir, env, hex(stdin)))
 FROM (
     SELECT
         claim_key, rank, jobs.job_id, attempt_count, epoch, revision, last_position, keys,
-        fairness_weight, timeout_us, stop_grace_us, output_limit_bytes, argv, work_dir, env, stdin
+        fairness_weight, timeout_us, idle_timeout_us, stop_grace_us, output_limit_bytes, argv,
+        work_dir, env, stdin
     FROM jobs CROSS JOIN job_specs
     WHERE jobs.state = {State.QUEUED} AND jobs.blocked_key = ''
         AND jobs.tenant = ?1 AND jobs.queue = ?2 AND jobs.fairness_key = ?3

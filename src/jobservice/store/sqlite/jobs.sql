@@ -123,7 +123,7 @@ UPDATE job_specs
 SET submitted = (
     SELECT json_array(
         priority, timeout_us, stop_grace_us, retry, queue, name, labels, start_after_us,
-        start_delay_us, queue_timeout_us, total_timeout_us, deadline_us)
+        start_delay_us, queue_timeout_us, total_timeout_us, deadline_us, idle_timeout_us)
     FROM jobs
     WHERE jobs.tenant = job_specs.tenant AND jobs.job_id = job_specs.job_id)
 FROM edited
@@ -135,20 +135,21 @@ WHERE job_specs.tenant = edited.tenant AND job_specs.job_id = edited.job_id
 WITH edited (
     tenant, job_id, position, edit_version, claim_key, start_us, counted_us, expires_us, now_us,
     priority, timeout_us, stop_grace_us, retry, queue, name, labels, start_after_us, start_delay_us,
-    queue_timeout_us, total_timeout_us, deadline_us
+    queue_timeout_us, total_timeout_us, deadline_us, idle_timeout_us
 ) AS (
     VALUES /*each*/ (
         :tenant, :job_id, :position, :edit_version, :claim_key, :start_us, :counted_us,
         :expires_us, :now_us, :priority, :timeout_us, :stop_grace_us, :retry, :queue, :name,
         :labels, :start_after_us, :start_delay_us, :queue_timeout_us, :total_timeout_us,
-        :deadline_us) /*end*/)
+        :deadline_us, :idle_timeout_us) /*end*/)
 UPDATE jobs
 SET priority = edited.priority, timeout_us = edited.timeout_us,
     stop_grace_us = edited.stop_grace_us, retry = edited.retry, queue = edited.queue,
     name = edited.name, labels = edited.labels, start_after_us = edited.start_after_us,
     start_delay_us = edited.start_delay_us, start_us = edited.start_us, claim_key = edited.claim_key,
     queue_timeout_us = edited.queue_timeout_us, total_timeout_us = edited.total_timeout_us,
-    deadline_us = edited.deadline_us, counted_us = edited.counted_us, expires_us = edited.expires_us,
+    deadline_us = edited.deadline_us, idle_timeout_us = edited.idle_timeout_us,
+    counted_us = edited.counted_us, expires_us = edited.expires_us,
     queue_until_us = CASE
         WHEN jobs.queue_timeout_us IS edited.queue_timeout_us THEN jobs.queue_until_us
         ELSE edited.now_us + edited.queue_timeout_us END,

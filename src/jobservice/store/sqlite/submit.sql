@@ -19,14 +19,14 @@ INSERT INTO jobs (
     tenant, job_id, state, start_us, created_us, last_position, claim_key, queued_us, updated_us,
     counted_us, expires_us, queue_until_us, priority, timeout_us, stop_grace_us, retry, queue, name,
     labels, start_after_us, start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
-    schedule, schedule_us, fairness_key, fairness_weight, keys, blocked_key,
+    idle_timeout_us, schedule, schedule_us, fairness_key, fairness_weight, keys, blocked_key,
     dependent, has_children, revision, attempt_count, epoch, edit_version
 )
 VALUES /*each*/ (
     :tenant, :job_id, :state, :start_us, :created_us, :last_position, :claim_key, :queued_us,
     :updated_us, :counted_us, :expires_us, :queue_until_us, :priority, :timeout_us, :stop_grace_us,
     :retry, :queue, :name, :labels, :start_after_us, :start_delay_us, :queue_timeout_us,
-    :total_timeout_us, :deadline_us, :schedule, :schedule_us,
+    :total_timeout_us, :deadline_us, :idle_timeout_us, :schedule, :schedule_us,
     :fairness_key, :fairness_weight, :keys, :blocked_key, :dependent, :has_children,
     1, 0, 0, 1) /*end*/
 

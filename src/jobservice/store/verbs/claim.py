@@ -92,6 +92,7 @@ class _Candidate(NamedTuple):
     keys: str
     fairness_weight: int
     timeout_us: int | None
+    idle_timeout_us: int | None
     stop_grace_us: int
     output_limit_bytes: int
     argv: str
@@ -420,4 +421,5 @@ def _claim_of(tenant: str, job: _Candidate) -> Claim:
         timeout=span_or_none(job.timeout_us),
         stop_grace=dt.timedelta(microseconds=job.stop_grace_us),
         output_limit_bytes=job.output_limit_bytes,
+        idle_timeout=span_or_none(job.idle_timeout_us),
     )

@@ -404,6 +404,7 @@ class Job(_message.Message):
     QUEUE_TIMEOUT_FIELD_NUMBER: _builtins.int
     TOTAL_TIMEOUT_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
+    IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REASON_MESSAGE_FIELD_NUMBER: _builtins.int
@@ -550,6 +551,15 @@ class Job(_message.Message):
         """
 
     @_builtins.property
+    def idle_timeout(self) -> _duration_pb2.Duration:
+        """The longest time that one attempt may be silent, above zero and at most 365 days; unset is without
+        a limit. It is counted from the start of the attempt and from each sign of life: a byte on stdout
+        or stderr, also one that is not kept, or a line in `$JOBSERVICE_PROGRESS`, which counts from when
+        it is seen (these are looked for once a second). When it is over the whole process tree is stopped
+        and the attempt fails with IDLE_TIMEOUT.
+        """
+
+    @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
         """Every attempt, oldest first. Lists leave this out; GetJob fills it."""
 
@@ -619,6 +629,7 @@ class Job(_message.Message):
         queue_timeout: _duration_pb2.Duration | None = ...,
         total_timeout: _duration_pb2.Duration | None = ...,
         deadline: _timestamp_pb2.Timestamp | None = ...,
+        idle_timeout: _duration_pb2.Duration | None = ...,
         state: Global___JobState.ValueType = ...,
         reason: Global___JobReason.ValueType = ...,
         reason_message: _builtins.str = ...,
@@ -647,9 +658,9 @@ class Job(_message.Message):
         fairness_key: _builtins.str = ...,
         fairness_weight: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "command", b"command", "create_time", b"create_time", "deadline", b"deadline", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "exit_code", b"exit_code", "next_attempt_time", b"next_attempt_time", "progress_percent", b"progress_percent", "queue_timeout", b"queue_timeout", "retry_policy", b"retry_policy", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "stop_grace", b"stop_grace", "timeout", b"timeout", "total_timeout", b"total_timeout", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "command", b"command", "create_time", b"create_time", "deadline", b"deadline", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "exit_code", b"exit_code", "idle_timeout", b"idle_timeout", "next_attempt_time", b"next_attempt_time", "progress_percent", b"progress_percent", "queue_timeout", b"queue_timeout", "retry_policy", b"retry_policy", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "stop_grace", b"stop_grace", "timeout", b"timeout", "total_timeout", b"total_timeout", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "attempt_count", b"attempt_count", "attempts", b"attempts", "cause_job_id", b"cause_job_id", "cluster", b"cluster", "command", b"command", "concurrency_keys", b"concurrency_keys", "create_time", b"create_time", "current_step", b"current_step", "deadline", b"deadline", "dependencies", b"dependencies", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "etag", b"etag", "exit_code", b"exit_code", "failure_count", b"failure_count", "fairness_key", b"fairness_key", "fairness_weight", b"fairness_weight", "job_id", b"job_id", "labels", b"labels", "lost_count", b"lost_count", "name", b"name", "next_attempt_time", b"next_attempt_time", "output_limit_bytes", b"output_limit_bytes", "priority", b"priority", "progress_percent", b"progress_percent", "queue", b"queue", "queue_timeout", b"queue_timeout", "reason", b"reason", "reason_message", b"reason_message", "retry_policy", b"retry_policy", "revision", b"revision", "schedule", b"schedule", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "state", b"state", "stop_grace", b"stop_grace", "tenant", b"tenant", "timeout", b"timeout", "total_timeout", b"total_timeout", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "attempt_count", b"attempt_count", "attempts", b"attempts", "cause_job_id", b"cause_job_id", "cluster", b"cluster", "command", b"command", "concurrency_keys", b"concurrency_keys", "create_time", b"create_time", "current_step", b"current_step", "deadline", b"deadline", "dependencies", b"dependencies", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "etag", b"etag", "exit_code", b"exit_code", "failure_count", b"failure_count", "fairness_key", b"fairness_key", "fairness_weight", b"fairness_weight", "idle_timeout", b"idle_timeout", "job_id", b"job_id", "labels", b"labels", "lost_count", b"lost_count", "name", b"name", "next_attempt_time", b"next_attempt_time", "output_limit_bytes", b"output_limit_bytes", "priority", b"priority", "progress_percent", b"progress_percent", "queue", b"queue", "queue_timeout", b"queue_timeout", "reason", b"reason", "reason_message", b"reason_message", "retry_policy", b"retry_policy", "revision", b"revision", "schedule", b"schedule", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "state", b"state", "stop_grace", b"stop_grace", "tenant", b"tenant", "timeout", b"timeout", "total_timeout", b"total_timeout", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -456,8 +456,9 @@ class UpdateJobRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Which fields to change (AIP-161), at least one of: `name`, `labels` in any state; `priority`,
-        `queue`, `timeout`, `queue_timeout`, `total_timeout`, `deadline`, `retry_policy`, `stop_grace` until
-        the job is final (a running attempt keeps what it began with); `start_after` while the job is SCHEDULED for its first start.
+        `queue`, `timeout`, `idle_timeout`, `queue_timeout`, `total_timeout`, `deadline`, `retry_policy`,
+        `stop_grace` until the job is final (a running attempt keeps what it began with); `start_after`
+        while the job is SCHEDULED for its first start.
         """
 
     def __init__(

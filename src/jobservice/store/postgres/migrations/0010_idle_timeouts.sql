@@ -1,0 +1,2 @@
+-- How long an attempt may be silent.
+ALTER TABLE jobs ADD COLUMN idle_timeout_us bigint;
