@@ -143,7 +143,10 @@ async def test_nothing_starts_from_a_queue_on_hold(store: Store) -> None:
 
 async def test_a_hold_ends_at_its_time(store: Store) -> None:
     await insert_some(store, 3)
+    assert await store.next_resume_at(NOW) is None
     await pause(store, PauseMode.HOLD, until=at(60))
+    assert await store.next_resume_at(at(59.9)) == at(60)
+    assert await store.next_resume_at(at(60)) is None
     assert await taken(store, now=at(59.9)) == []
     assert len(await taken(store, now=at(60))) == 3
 

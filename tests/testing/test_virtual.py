@@ -192,6 +192,40 @@ def test_a_whole_command_counts_before_its_program(begin: Begin) -> None:
     assert codes == {"make": 1, "make test": 2, "make all": 1, "true": 0}
 
 
+def test_the_time_of_a_job_is_over_at_its_instant_and_not_a_poll_later(begin: Begin) -> None:
+    service = begin(Behaviour(after=HOUR), slots=1)
+    service.client.create(["first"])
+    waits = service.client.create(["waits"], queue_timeout=10)
+    late = service.client.create(["late"], deadline=START + 2 * MINUTE)
+    total = service.client.create(["total"], total_timeout=3 * MINUTE)
+    held = service.client.create(["held"], queue_timeout=20)
+    service.client.hold(held)
+    service.advance(10 * MINUTE)
+    service.client.release(held)
+    edited = service.client.create(["edited"])
+    service.client.update(edited, deadline=START + 12 * MINUTE)
+    service.advance(10 * MINUTE)
+    for job, after in [
+        (waits, dt.timedelta(seconds=10)),
+        (late, 2 * MINUTE),
+        (total, 3 * MINUTE),
+        (held, 10 * MINUTE + dt.timedelta(seconds=20)),
+        (edited, 12 * MINUTE),
+    ]:
+        assert ended(service.client.get(job)) == (State.FAILED, START + after)
+
+
+def test_a_pause_ends_at_its_instant_and_not_a_poll_later(begin: Begin) -> None:
+    service = begin()
+    service.client.queues.create("other")
+    service.client.queues.pause("default", until=START + 2 * MINUTE)
+    service.client.queues.pause("other", until=START + MINUTE)
+    job, other = service.client.create(["true"]), service.client.create(["true"], queue="other")
+    service.advance(HOUR)
+    assert ended(service.client.get(other)) == (State.SUCCEEDED, START + MINUTE)
+    assert ended(service.client.get(job)) == (State.SUCCEEDED, START + 2 * MINUTE)
+
+
 def test_a_run_timeout_ends_what_runs_for_too_long(begin: Begin) -> None:
     service = begin({"endless": Behaviour(after=None), "slow": Behaviour(after=HOUR)})
     endless = service.client.create(["endless"], timeout=10 * MINUTE)

@@ -20,7 +20,7 @@ from jobservice.model.lease import (
     LiveAttempt,
     ProgressReport,
 )
-from jobservice.model.lifecycle import State
+from jobservice.model.lifecycle import FINAL
 from jobservice.store.port import LiveJob, Settlement
 
 
@@ -70,7 +70,7 @@ class Leases:
 
         settled = await parts.store.finish_attempts(ends, settle_and_look, now=now)
         states = {each.state for each in settled if each is not None}
-        if State.SCHEDULED in states:
+        if not states <= FINAL:
             parts.signals.timers.ring()
         if states:
             parts.signals.work.ring()  # what ended may have been at a limit
@@ -84,6 +84,7 @@ class Leases:
         """Hand leases back that have no process. False: a stop was asked for, so finish it."""
         handed_back = await self._parts.store.unclaim_attempts(fences, now=self._parts.clock.now())
         self._parts.signals.work.ring()
+        self._parts.signals.timers.over.ring()
         return handed_back
 
     async def extend(self, fences: Sequence[Fence]) -> Sequence[LeaseAnswer]:

@@ -30,13 +30,27 @@ class Bell:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Timers:
+    """Hints that the next instant has changed at which something happens by itself."""
+
+    due: Bell = dataclasses.field(default_factory=Bell)
+    """A job is due, or a pause over."""
+    over: Bell = dataclasses.field(default_factory=Bell)
+    """The time of a job is over."""
+
+    def ring(self) -> None:
+        """Wake all who wait for an instant."""
+        self.due.ring()
+        self.over.ring()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Signals:
     """The hints; every one has a poll behind it."""
 
     work: Bell = dataclasses.field(default_factory=Bell)
     """Jobs were queued."""
-    timers: Bell = dataclasses.field(default_factory=Bell)
-    """The time of the next due job may have changed."""
+    timers: Timers = dataclasses.field(default_factory=Timers)
     children: Bell = dataclasses.field(default_factory=Bell)
     """Jobs that others depend on ended, or are run again."""
     deletions: Bell = dataclasses.field(default_factory=Bell)
@@ -50,8 +64,9 @@ class Signals:
 
     def children_moved(self) -> None:
         """Jobs that others may depend on ended or are run again, and these may be queued now."""
-        for bell in (self.children, self.work, self.timers):
-            bell.ring()
+        self.children.ring()
+        self.work.ring()
+        self.timers.ring()
 
     def stop(self, fences: Sequence[Fence]) -> None:
         """Tell the workers of this process that these attempts are to end."""

@@ -134,6 +134,7 @@ async def _save(
     if isinstance(answer, Refusal):
         raise _refused(name, answer)
     parts.signals.work.ring()
+    parts.signals.timers.ring()
     return _as_seen(answer, now)
 
 

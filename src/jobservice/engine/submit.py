@@ -82,7 +82,7 @@ async def submit(
     if inserted.insertion is Insertion.CREATED:
         parts.signals.stop(inserted.stopped)
         parts.signals.work.ring()
-        if any(new.start_at or new.job_id in inserted.arrivals for new in new_jobs):
+        if any(_has_instants(new) or new.job_id in inserted.arrivals for new in new_jobs):
             parts.signals.timers.ring()
         return [_as_inserted(new, inserted.arrivals.get(new.job_id)) for new in new_jobs]
     keys = [JobKey(tenant, each) for each in inserted.job_ids]
@@ -105,6 +105,15 @@ def new_job(tenant: str, job_id: str, spec: JobSpec, now: dt.datetime) -> NewJob
     start_at = starts_at(spec, now)
     state = State.QUEUED if start_at is None else State.SCHEDULED
     return NewJob(tenant, job_id, spec, now, state, start_at)
+
+
+def _has_instants(new: NewJob) -> bool:
+    """Whether something happens to a job by itself at an instant that is known from its beginning."""
+    spec = new.spec
+    return any(
+        each is not None
+        for each in (new.start_at, spec.queue_timeout, spec.total_timeout, spec.deadline)
+    )
 
 
 def as_submitted(new: NewJob) -> Job:

@@ -40,6 +40,7 @@ class Sweeps:
         self._poll_s = poll_s
         self._idle_s = poll_s * IDLE_POLLS
         self._retention = retention
+        self._resumes_at: dt.datetime | None = None
         self._fires = Fires(parts, idle_s=self._idle_s)
         self._log: Logger = logger("sweep")
 
@@ -56,18 +57,24 @@ class Sweeps:
             group.create_task(self._expire(adopted))
 
     async def release_due(self) -> None:
-        """Queue the jobs whose start time has come or whose rate allows it, then wait for the next."""
+        """Queue the jobs whose start time has come or whose rate allows it, then wait for the next.
+
+        Where a pause of a queue ends meanwhile, the workers are told.
+        """
         parts = self._parts
         now = parts.clock.now()
         released = await parts.store.release_due(now=now, limit=BATCH)
         if released or await parts.store.wake_rates(now=now, limit=BATCH):
             parts.signals.work.ring()
+            parts.signals.timers.over.ring()  # a wait in the queue may be limited
+        if self._resumes_at is not None and self._resumes_at <= now:
+            parts.signals.work.ring()
+        self._resumes_at = await parts.store.next_resume_at(now)
         due_at = await parts.store.next_due_at()
-        if due_at is None:
-            await parts.signals.timers.wait(parts.clock, self._idle_s)
-        elif due_at > now:
-            wait_s = (due_at - now).total_seconds()
-            await parts.signals.timers.wait(parts.clock, min(wait_s, self._idle_s))
+        nexts = [each for each in (due_at, self._resumes_at) if each is not None]
+        wait_s = min([(each - now).total_seconds() for each in nexts], default=self._idle_s)
+        if wait_s > 0:
+            await parts.signals.timers.due.wait(parts.clock, min(wait_s, self._idle_s))
 
     async def wake_parked(self) -> None:
         """Find jobs that wait for a concurrency key which is free: what other hints have missed."""
@@ -133,14 +140,16 @@ class Sweeps:
         return timed_out.count
 
     async def _time_out(self) -> None:
-        """Once, at the next end of somebody's time. One that begins meanwhile is seen a poll later."""
+        """Once, at the next end of somebody's time; of another server's job, perhaps a poll later."""
         ends_at = await self._parts.store.next_time_out_at()
         wait_s = self._poll_s
         if ends_at is not None:
             until_s = (ends_at - self._parts.clock.now()).total_seconds()
             wait_s = max(min(until_s, wait_s), 0.0)
-        if wait_s or not await self.time_out():
-            await self._parts.clock.sleep(wait_s or AFTER_ERROR_S)
+        if wait_s:
+            await self._parts.signals.timers.over.wait(self._parts.clock, wait_s)
+        elif not await self.time_out():
+            await self._parts.clock.sleep(AFTER_ERROR_S)
 
     async def _expire(self, adopted: asyncio.Event) -> None:
         """After a start no lease expires for one lease time: its holder may be on its way back."""

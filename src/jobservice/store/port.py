@@ -536,6 +536,9 @@ class Store(ScheduleStore, OperationStore, RuleStore, Protocol):
     async def next_due_at(self) -> dt.datetime | None:
         """The earliest `start_at` of a SCHEDULED job."""
 
+    async def next_resume_at(self, after: dt.datetime) -> dt.datetime | None:
+        """The earliest end of a queue's pause behind an instant."""
+
     async def next_time_out_at(self) -> dt.datetime | None:
         """When the time of a job is over next; see `time_out_jobs`."""
 

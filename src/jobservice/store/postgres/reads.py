@@ -212,6 +212,11 @@ async def next_due(connection: Connection) -> dt.datetime | None:
     return None if start_us is None else from_us(start_us)
 
 
+async def next_resume(connection: Connection, after: dt.datetime) -> dt.datetime | None:
+    """The earliest end of a queue's pause behind an instant."""
+    return instant_or_none(await connection.fetchval(QUERIES["next_resume"].text, to_us(after)))
+
+
 async def next_time_out(connection: Connection) -> dt.datetime | None:
     """When the time of a job is over next."""
     return instant_or_none(await connection.fetchval(QUERIES["next_time_out"].text))

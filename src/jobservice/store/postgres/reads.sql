@@ -173,6 +173,10 @@ SELECT least(
     (SELECT min(start_us) FROM jobs WHERE state = {State.SCHEDULED}),
     (SELECT min(wake_us) FROM limits WHERE wake_us IS NOT NULL))
 
+-- name: next_resume
+-- The earliest end of a pause behind an instant; there are never many queues with rules.
+SELECT min(pause_until_us) FROM queues WHERE pause_until_us > $1
+
 -- name: next_time_out
 -- When the time of a job is over next.
 SELECT min(at_us) FROM (

@@ -130,6 +130,9 @@ class PostgresStore(WritingStore[Writer]):
     async def next_due_at(self) -> dt.datetime | None:
         return await self._readers.run(reads.next_due)
 
+    async def next_resume_at(self, after: dt.datetime) -> dt.datetime | None:
+        return await self._readers.run(reads.next_resume, after)
+
     async def next_time_out_at(self) -> dt.datetime | None:
         return await self._readers.run(reads.next_time_out)
 

@@ -241,6 +241,11 @@ def next_due(connection: apsw.Connection) -> dt.datetime | None:
     return None if start_us is None else from_us(start_us)
 
 
+def next_resume(connection: apsw.Connection, after: dt.datetime) -> dt.datetime | None:
+    """The earliest end of a queue's pause behind an instant."""
+    return instant_or_none(connection.execute(QUERIES["next_resume"].text, (to_us(after),)).get)
+
+
 def next_time_out(connection: apsw.Connection) -> dt.datetime | None:
     """When the time of a job is over next."""
     return instant_or_none(connection.execute(QUERIES["next_time_out"].text).get)

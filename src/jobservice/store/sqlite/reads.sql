@@ -156,6 +156,10 @@ SELECT min(due_us) FROM (
     UNION ALL
     SELECT min(wake_us) FROM limits WHERE wake_us IS NOT NULL)
 
+-- name: next_resume
+-- The earliest end of a pause behind an instant; there are never many queues with rules.
+SELECT min(pause_until_us) FROM queues WHERE pause_until_us > ?
+
 -- name: next_time_out
 -- When the time of a job is over next.
 SELECT min(at_us) FROM (

@@ -152,6 +152,9 @@ class SqliteStore(WritingStore[Writer]):
     async def next_due_at(self) -> dt.datetime | None:
         return self._readers.here(reads.next_due)
 
+    async def next_resume_at(self, after: dt.datetime) -> dt.datetime | None:
+        return self._readers.here(reads.next_resume, after)
+
     async def next_time_out_at(self) -> dt.datetime | None:
         return self._readers.here(reads.next_time_out)
 
