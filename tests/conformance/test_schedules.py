@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -10,18 +11,21 @@ from jobservice.errors import (
     EtagMismatch,
     InvalidRequest,
     PageTokenInvalid,
+    QueueDrained,
+    QueueFull,
     ScheduleExists,
     ScheduleNotFound,
 )
 from jobservice.model.lifecycle import Reason, State
+from jobservice.model.queue import OnFull, Pause, PauseMode
 from jobservice.model.schedule import Cause, Misfire, MisfirePolicy, Outcome, Overlap, Run
 from jobservice.model.spec import Command, JobSpec
 from jobservice.model.when import Timing
-from jobservice.store.port import JobKey, Store
+from jobservice.store.port import JobKey, Refusal, Store
 from jobservice.store.schedule_port import RUNS_BETWEEN, RUNS_KEPT, ScheduleKey
 from jobservice.testing.clock import START
 from tests.conformance.schedules import HOUR, KEY, MINUTE, TRUE, Engine, SetClock, at
-from tests.conformance.values import TENANT, claim
+from tests.conformance.values import TENANT, claim, insert_some
 
 FIRED, SKIPPED, MISSED, BUFFERED = (
     Outcome.FIRED,
@@ -69,6 +73,71 @@ async def test_a_time_is_fired_once_however_often_it_is_looked_at(engine: Engine
     for _ in range(3):
         await engine.fire()
     assert await engine.made() == [1]
+
+
+async def rule(store: Store, **rules: Any) -> None:
+    saved = await store.save_queue(
+        TENANT, "default", rules, create=False, edit_version=None, now=START
+    )
+    assert not isinstance(saved, Refusal)
+
+
+async def test_a_full_queue_takes_no_job_of_a_schedule(engine: Engine) -> None:
+    await rule(engine.store, max_depth=1)
+    await engine.create(overlap=Overlap.ALLOW)
+    other = ScheduleKey(TENANT, "other")
+    await engine.create(key=other, job=dataclasses.replace(TRUE, queue="free"))
+    await engine.after(1)
+    await engine.after(1)
+    first, refused = await engine.runs()
+    assert (first.outcome, refused.outcome) == (FIRED, Outcome.REFUSED)
+    assert (refused.message, refused.job_id) == ("The queue default is full.", "")
+    assert [run.outcome for run in await engine.runs(other)] == [FIRED, SKIPPED]
+    with pytest.raises(QueueFull):
+        await schedules.trigger(engine.parts, KEY)
+    assert len(await engine.jobs()) == 2
+    await engine.end_jobs()
+    await engine.after(1)
+    assert await engine.outcomes() == [(1, FIRED), (2, Outcome.REFUSED), (3, FIRED)]
+
+
+async def test_a_drained_queue_takes_no_job_of_a_schedule(engine: Engine) -> None:
+    await rule(engine.store, pause=Pause(PauseMode.DRAIN, START))
+    await engine.create()
+    await engine.after(1)
+    [run] = await engine.runs()
+    assert (run.outcome, run.message) == (Outcome.REFUSED, "The queue default is being drained.")
+    with pytest.raises(QueueDrained):
+        await schedules.trigger(engine.parts, KEY)
+    assert await engine.jobs() == []
+
+
+async def test_a_job_of_a_schedule_takes_the_place_of_another(engine: Engine) -> None:
+    await rule(engine.store, max_depth=1, on_full=OnFull.REPLACE_OLDEST)
+    await engine.create(overlap=Overlap.ALLOW)
+    await engine.after(1)
+    await engine.after(1)
+    first, second = await engine.jobs()
+    assert (first.state, first.reason) == (State.SKIPPED, Reason.SUPERSEDED)
+    assert (second.state, second.schedule_at) == (State.QUEUED, at(2))
+    assert await engine.outcomes() == [(1, FIRED), (2, FIRED)]
+
+
+async def test_what_waits_for_a_job_of_its_schedule_waits_for_room_too(engine: Engine) -> None:
+    await rule(engine.store, max_depth=1)
+    await engine.create(overlap=Overlap.BUFFER_ONE)
+    await engine.after(1)
+    await engine.after(1)
+    await engine.end_jobs()
+    await insert_some(engine.store)
+    await engine.after(0.1)
+    await engine.after(0.3)
+    assert await engine.outcomes() == [(1, FIRED), (2, BUFFERED)]
+    assert (await engine.schedule()).buffered_count == 1
+    await engine.end_jobs()
+    await engine.after(0.5)
+    assert await engine.outcomes() == [(1, FIRED), (2, FIRED)]
+    assert (await engine.schedule()).buffered_count == 0
 
 
 async def test_what_is_made_is_what_was_asked_for(engine: Engine) -> None:

@@ -255,18 +255,29 @@ def test_a_fire_goes_before_a_backfill() -> None:
 
 
 def test_what_is_refused_makes_no_job_and_is_not_tried_again() -> None:
-    decision = refused(decide(Seen(schedule(10)), at(10)), "the queue is full")
+    decision = refused(decide(Seen(schedule(10)), at(10)), "the queue is full", at(10))
     assert decision.runs == (
         Run(at(10), Cause.TIMER, Outcome.REFUSED, at(10), "the queue is full"),
     )
     assert decision.schedule.decided_at == at(10)
 
 
+def test_what_is_refused_of_a_backfill_counts_as_left_out() -> None:
+    backfill = Backfill(at(0), at(10), 60, 10, at(20), at(20))
+    looked_at = dataclasses.replace(schedule(1), decided_at=at(20), backfill=backfill)
+    decision = decide(Seen(looked_at), at(20))
+    assert decision.schedule.backfill is not None
+    assert decision.schedule.backfill.job_count == 1
+    left_out = refused(decision, "no", at(20)).schedule.backfill
+    assert left_out is not None
+    assert (left_out.job_count, left_out.skipped_count) == (0, 1)
+
+
 def test_what_waits_goes_on_waiting_when_it_is_refused() -> None:
     looked_at = schedule(
         10, overlap=Overlap.BUFFER_ONE, buffered_count=1, buffered_since=BEGIN, decided_at=at(10)
     )
-    decision = refused(decide(Seen(looked_at, buffered=(at(10),)), at(12)), "no")
+    decision = refused(decide(Seen(looked_at, buffered=(at(10),)), at(12)), "no", at(12))
     assert (decision.released, decision.schedule.buffered_count) == ((), 1)
     assert decision.schedule.look_at is not None
     assert decision.schedule.look_at > at(12)

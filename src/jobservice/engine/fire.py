@@ -97,7 +97,7 @@ class Fires:
 
 
 def _refusing(now: dt.datetime, message: str) -> Callable[[Seen], Decision]:
-    return lambda seen: refused(decide(seen, now), message)
+    return lambda seen: refused(decide(seen, now), message, now)
 
 
 def planner(parts: Parts, now: dt.datetime, decision_of: Callable[[Seen], Decision]) -> Decide:

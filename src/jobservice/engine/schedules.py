@@ -164,6 +164,7 @@ async def trigger(parts: Parts, key: ScheduleKey) -> Job:
 
     Raises:
         ScheduleNotFound: there is none.
+        QueueFull, QueueDrained: its queue does not take the job.
     """
     now = parts.clock.now()
 

@@ -97,7 +97,7 @@ def decide(seen: Seen, now: dt.datetime) -> Decision:
     return _Deciding(seen, schedule, now).all()
 
 
-def refused(decision: Decision, message: str) -> Decision:
+def refused(decision: Decision, message: str, now: dt.datetime) -> Decision:
     """The decision without its jobs, which cannot be made; fires that wait go on waiting."""
     schedule = decision.schedule
     waiting = schedule.buffered_count + len(decision.released)
@@ -108,8 +108,24 @@ def refused(decision: Decision, message: str) -> Decision:
         else run
         for run in decision.runs
     )
-    return Decision(
-        dataclasses.replace(schedule, buffered_count=waiting, buffered_since=since), runs=runs
+    schedule = dataclasses.replace(
+        schedule,
+        buffered_count=waiting,
+        buffered_since=since,
+        backfill=_without_jobs(schedule.backfill, decision.runs),
+    )
+    return Decision(planned(schedule, now), runs=runs)
+
+
+def _without_jobs(backfill: Backfill | None, runs: Sequence[Run]) -> Backfill | None:
+    """A backfill, some of whose jobs cannot be made."""
+    count = sum(1 for run in runs if run.cause is Cause.BACKFILL and run.outcome is Outcome.FIRED)
+    if backfill is None or not count:
+        return backfill
+    return dataclasses.replace(
+        backfill,
+        job_count=backfill.job_count - count,
+        skipped_count=backfill.skipped_count + count,
     )
 
 

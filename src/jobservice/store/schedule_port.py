@@ -83,6 +83,9 @@ class ScheduleStore(Protocol):
 
         The schedule, its runs and its jobs are written together. Schedules that another server is
         looking at are left to it.
+
+        Raises:
+            QueueFull, QueueDrained: a queue does not take one of the jobs; nothing was written.
         """
 
     async def fire_schedule(
@@ -91,6 +94,9 @@ class ScheduleStore(Protocol):
         """Do what `decide` says about one schedule now. None: there is none.
 
         `made` are the times from `now` on at which it was triggered already.
+
+        Raises:
+            QueueFull, QueueDrained: its queue does not take the job; nothing was written.
         """
 
     async def find_schedule(self, key: ScheduleKey) -> Schedule | None:

@@ -11,12 +11,12 @@ import itertools
 from collections.abc import Sequence
 
 from jobservice.clock import to_us
-from jobservice.errors import Internal
+from jobservice.errors import Internal, JobServiceError, QueueDrained, QueueFull
 from jobservice.model.attempt import Fence
 from jobservice.model.firing import RELEASED_AT_ONCE, Seen
 from jobservice.model.lifecycle import State
 from jobservice.model.schedule import BackfillState, Outcome, Schedule
-from jobservice.store.port import Insertion, Stopped, StopRequest
+from jobservice.store.port import Inserted, Insertion, Stopped, StopRequest
 from jobservice.store.rows import Columns
 from jobservice.store.schedule_port import (
     RUNS_BETWEEN,
@@ -244,9 +244,10 @@ async def _carry_out(
         await _stop_others(tx, each, plan, now_us) for each, plan in zip(due, plans, strict=True)
     ]
     new = [job for plan in plans for job in plan.jobs]
-    for answer in await insert_jobs(tx, [insert_call([job], None, bounded=False) for job in new]):
+    calls = [insert_call([job], None, has_waiting_keys=True) for job in new]
+    for answer in await insert_jobs(tx, calls):
         if answer.insertion is not Insertion.CREATED:
-            raise Internal(f"A schedule cannot make its job: {answer.insertion.name}.")
+            raise _refusal(answer)
     released: list[Row] = []
     made: list[Row] = []
     noted: list[Row] = []
@@ -270,6 +271,16 @@ async def _carry_out(
         Fired(ScheduleKey(*each.key), tuple(job.job_id for job in plan.jobs), fences)
         for each, plan, fences in zip(due, plans, stopping, strict=True)
     ]
+
+
+def _refusal(answer: Inserted) -> JobServiceError:
+    """Why a job cannot be made; what is raised undoes all that was decided with it."""
+    queue = answer.queue
+    if answer.insertion is Insertion.DRAINED:
+        return QueueDrained(f"The queue {queue} is being drained.", queue=queue)
+    if answer.insertion in {Insertion.QUEUE_FULL, Insertion.STOOD_FOR}:
+        return QueueFull(f"The queue {queue} is full.", queue=queue)
+    return Internal(f"A schedule cannot make its job: {answer.insertion.name}.")
 
 
 async def _stop_others(tx: Transaction, due: _Due, plan: Plan, now_us: int) -> tuple[Fence, ...]:

@@ -47,7 +47,7 @@ class InsertCall:
     request: RequestKey | None
     family: Family
     coming: Sequence[Arriving]
-    """What has to be let in; empty where it comes in whatever the bounds of the queues say."""
+    """What has to be let in."""
     has_policy: bool
     """Whether its job, which is alone, does something else than to wait for its keys."""
     new: Sequence[NewJob]
@@ -59,12 +59,11 @@ def insert_call(
     request: RequestKey | None,
     *,
     validate_only: bool = False,
-    bounded: bool = True,
+    has_waiting_keys: bool = False,
 ) -> InsertCall:
     """The rows of new jobs; there is at least one, and all are of one tenant.
 
-    Unless they are `bounded` they come into their queues however full these are, and wait for their
-    keys whatever else they say.
+    With `has_waiting_keys` they wait for their keys whatever else they say.
     """
     return InsertCall(
         tenant=jobs[0].tenant,
@@ -74,8 +73,8 @@ def insert_call(
         specs=[spec_row(job) for job in jobs],
         request=request,
         family=family_of(jobs),
-        coming=arriving(jobs) if bounded else (),
-        has_policy=bounded and len(jobs) == 1 and has_policy(jobs[0]),
+        coming=arriving(jobs),
+        has_policy=not has_waiting_keys and len(jobs) == 1 and has_policy(jobs[0]),
         new=jobs,
         validate_only=validate_only,
     )
