@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from jobservice.model.limit import Rate as Rate
     from jobservice.model.spec import Dependency as Dependency
     from jobservice.model.spec import RetryPolicy as RetryPolicy
+    from jobservice.model.unique import OnDuplicate as OnDuplicate
+    from jobservice.model.unique import UniqueKey as UniqueKey
+    from jobservice.model.unique import UniqueScope as UniqueScope
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,9 +37,12 @@ __all__ = [
     "JobServiceError",
     "LogChunk",
     "OnConflict",
+    "OnDuplicate",
     "Rate",
     "RetryPolicy",
     "State",
+    "UniqueKey",
+    "UniqueScope",
     "__version__",
 ]
 
@@ -51,9 +57,12 @@ _HOMES = {
     "JobServiceError": "jobservice.errors",
     "LogChunk": "jobservice.client.values",
     "OnConflict": "jobservice.model.limit",
+    "OnDuplicate": "jobservice.model.unique",
     "Rate": "jobservice.model.limit",
     "RetryPolicy": "jobservice.model.spec",
     "State": "jobservice.model.lifecycle",
+    "UniqueKey": "jobservice.model.unique",
+    "UniqueScope": "jobservice.model.unique",
 }
 
 

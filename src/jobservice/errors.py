@@ -9,6 +9,7 @@
         QueueNotFound           NOT_FOUND             66   nobody made such a queue
         LimitNotFound           NOT_FOUND             66   nobody set such a limit
       AlreadyExists             ALREADY_EXISTS        73   the request_id was used with another body
+        DuplicateJob            ALREADY_EXISTS        73   another job has the unique key
         QueueExists             ALREADY_EXISTS        73   there is a queue of this name
         ScheduleExists          ALREADY_EXISTS        73   another schedule has this name
       EtagMismatch              ABORTED               75   the job was edited since it was read
@@ -125,6 +126,12 @@ class AlreadyExists(JobServiceError):
     """The request_id was used before, with another body or for a job that was deleted since."""
 
     code, reason, exit_code = "ALREADY_EXISTS", "REQUEST_ID_REUSED", 73
+
+
+class DuplicateJob(AlreadyExists):
+    """Another job has the unique key, and the new one does not want to be a second."""
+
+    reason = "DUPLICATE_JOB"
 
 
 class ScheduleExists(AlreadyExists):

@@ -95,6 +95,13 @@ def test_a_word_that_is_nearly_right_is_recognised(alone: Shell, words: str, mea
         (["submit", "--priority", "urgent", "--", "x"], "neither high, medium, low nor a number"),
         (["submit", "--key", "", "--", "x"], "is not NAME, NAME:LIMIT or NAME:LIMIT:WEIGHT"),
         (["submit", "--on-conflict", "reject", "--", "x"], "--on-conflict is about a key"),
+        (["submit", "--on-duplicate", "reject", "--", "x"], "--on-duplicate is about a unique key"),
+        (["submit", "--unique-window", "1h", "--", "x"], "give --unique too"),
+        (["submit", "--unique", "u", "--unique-states", "queued,x", "--", "x"], "'x' is no state"),
+        (
+            ["submit", "--unique", "u", "--unique-window", "99999999999d", "--", "x"],
+            "longer than any may be",
+        ),
         (["queue", "update", "q"], "Nothing to change"),
         (["limit", "set", "key", "k", "--rate", "often"], "is not N/TIME; write 10/1m"),
         (["limit", "set", "job"], "Invalid value for 'KIND'"),

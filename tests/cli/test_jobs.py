@@ -62,6 +62,38 @@ def test_keys_and_shares_arrive(shell: Shell) -> None:
     assert re.search(r"^keys: +db, gpu \(limit 4, weight 2\)$", shown, re.MULTILINE)
 
 
+def test_a_job_that_is_there_stands_for_one_with_its_unique_key(shell: Shell) -> None:
+    rules = (
+        "--unique", "one", "--unique-window", "1h", "--unique-scope", "queue",
+        "--unique-states", "scheduled,queued",
+    )  # fmt: skip
+    [job] = shell.ok("submit", "--json", *rules, "--delay", "1h", "--", "true").objects
+    assert job["unique_key"] == {
+        "key": "one",
+        "scope": "UNIQUE_SCOPE_QUEUE",
+        "window": "3600s",
+        "states": ["JOB_STATE_SCHEDULED", "JOB_STATE_QUEUED"],
+        "on_duplicate": "ON_DUPLICATE_RETURN_EXISTING",
+    }
+    shown = shell.ok("get", job["job_id"]).out
+    expected = r"^unique: +one \(in the queue, for 1h00m, while scheduled or queued\)$"
+    assert re.search(expected, shown, re.MULTILINE)
+
+    again = shell.ok("submit", *rules, "--", "false")
+    assert again.lines == [job["job_id"]]
+    assert again.err == (
+        f"Nothing was created: job {job['job_id']}, SCHEDULED, stands for the new one.\n"
+    )
+    refused = shell("submit", "--unique", "one", "--on-duplicate", "reject", "--", "true")
+    assert refused.code == 73
+    assert job["job_id"] in refused.err
+    assert "(DUPLICATE_JOB)" in refused.err
+    replacing = ("submit", "--unique", "one", "--on-duplicate", "replace", "--delay", "1h")
+    [newer] = shell.ok(*replacing, "--", "true").lines
+    assert "SKIPPED" in shell.ok("status", job["job_id"]).out
+    shell.ok("cancel", newer)
+
+
 def test_an_instant_without_a_zone_is_local_and_that_is_said(shell: Shell) -> None:
     given = ("submit", "--json", "--at", "2034-05-01T03:00", "--", "true")
     ran = shell(*given, TZ="Asia/Kolkata")

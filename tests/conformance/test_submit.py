@@ -104,7 +104,9 @@ async def test_a_repeated_request_is_answered_with_the_jobs_of_then(store: Store
     jobs = [new_job(), new_job()]
     await store.insert_jobs(jobs, request=KEY)
     again = await store.insert_jobs([new_job(), new_job()], request=KEY)
-    assert again == Inserted(Insertion.REPEATED, tuple(each.job_id for each in jobs))
+    ids = tuple(each.job_id for each in jobs)
+    expected = Inserted(Insertion.REPEATED, ids, requested_at=jobs[0].created_at)
+    assert again == expected
     assert len(await states(store)) == 2
 
 

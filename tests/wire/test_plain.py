@@ -81,6 +81,14 @@ KEYS = st.lists(
     ),
     max_size=4,
 )
+UNIQUE = st.builds(
+    pb.UniqueKey,
+    key=ODD,
+    scope=st.integers(-1, 3),
+    window=st.one_of(st.none(), LENGTHS),
+    states=st.lists(st.integers(-1, 11), max_size=3),
+    on_duplicate=st.integers(-1, 4),
+)
 SHARES = st.sampled_from([-1.0, 0.0, 0.000_9, 0.001, 1.0, 1000.0, 1000.1, float("nan")])
 JOBS = st.builds(
     pb.Job,
@@ -95,6 +103,7 @@ JOBS = st.builds(
     start_after=st.one_of(st.none(), INSTANTS),
     start_delay=st.one_of(st.none(), LENGTHS),
     concurrency_keys=KEYS,
+    unique_key=st.one_of(st.none(), UNIQUE),
     fairness_key=ODD,
     fairness_weight=SHARES,
     queue_timeout=st.one_of(st.none(), LENGTHS),
@@ -111,6 +120,7 @@ ONE_FIELD = st.one_of(
     st.builds(lambda at: pb.Job(command=PLAIN, start_after=at), INSTANTS),
     st.builds(lambda length: pb.Job(command=PLAIN, start_delay=length), LENGTHS),
     st.builds(lambda keys: pb.Job(command=PLAIN, concurrency_keys=keys), KEYS),
+    st.builds(lambda key: pb.Job(command=PLAIN, unique_key=key), UNIQUE),
     st.builds(lambda text: pb.Job(command=PLAIN, fairness_key=text), ODD),
     st.builds(lambda share: pb.Job(command=PLAIN, fairness_weight=share), SHARES),
     st.builds(lambda length: pb.Job(command=PLAIN, queue_timeout=length), LENGTHS),

@@ -25,6 +25,7 @@ EXPECTED_DETAILS = {
     "REQUEST_ID_REUSED": {"ResourceInfo"},
     "SCHEDULE_NOT_FOUND": {"ResourceInfo"},
     "SCHEDULE_EXISTS": {"ResourceInfo"},
+    "DUPLICATE_JOB": {"ResourceInfo"},
     "STORE_FULL": {"RetryInfo"},
     "LIMIT_EXCEEDED": {"RetryInfo"},
     "QUEUE_FULL": {"RetryInfo"},

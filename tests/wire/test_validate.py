@@ -73,6 +73,13 @@ GOOD: list[Message] = [
                 {"key": "é" * 128, "limit": 1_000_000, "weight": 1_000_000, "on_conflict": 6},
                 *({"key": f"k {n}"} for n in range(15)),
             ],
+            unique_key={
+                "key": "é" * 128,
+                "scope": 2,
+                "window": {"seconds": 315_360_000},
+                "states": range(1, 11),
+                "on_duplicate": 3,
+            },
             fairness_key="é" * 128,
             fairness_weight=0.001,
             retry_policy=pb.RetryPolicy(max_attempts=1000, multiplier=1.5, max_lost=100),
@@ -330,6 +337,37 @@ BAD: list[tuple[str, Message, list[tuple[str, str]]]] = [
             ("job.concurrency_keys[3].key", f'{REMEDIES["ConcurrencyKey.key"]}; got ""'),
             ("job.fairness_key", f'{REMEDIES["Job.fairness_key"]}; got "a\\nb"'),
             ("job.fairness_weight", f"{REMEDIES['Job.fairness_weight']}; got 1001.0"),
+        ],
+    ),
+    (
+        "unique key",
+        create(
+            job(
+                unique_key={
+                    "key": "a\nb",
+                    "scope": 3,
+                    "window": {"seconds": 315_360_001},
+                    "states": [1, 0, 11],
+                    "on_duplicate": 4,
+                }
+            )
+        ),
+        [
+            ("job.unique_key.key", f'{REMEDIES["UniqueKey.key"]}; got "a\\nb"'),
+            ("job.unique_key.scope", f"{REMEDIES['UniqueKey.scope']}; got 3"),
+            ("job.unique_key.window", f"{REMEDIES['UniqueKey.window']}; got 3.1536e+08 s"),
+            ("job.unique_key.states[1]", "must be one of the states; got 0"),
+            ("job.unique_key.states[2]", "must be one of the states; got 11"),
+            ("job.unique_key.on_duplicate", f"{REMEDIES['UniqueKey.on_duplicate']}; got 4"),
+        ],
+    ),
+    (
+        "unique key without a name, with a window of nothing and a state twice",
+        create(job(unique_key={"window": {}, "states": [4, 4]})),
+        [
+            ("job.unique_key.key", f'{REMEDIES["UniqueKey.key"]}; got ""'),
+            ("job.unique_key.window", f"{REMEDIES['UniqueKey.window']}; got 0 s"),
+            ("job.unique_key.states", f"{REMEDIES['UniqueKey.states']}; got 2"),
         ],
     ),
     (

@@ -22,6 +22,7 @@ from jobservice.model.limit import (
 )
 from jobservice.model.queue import Obstacle, OnFull, Pause, PauseMode, Queue, QueueStats
 from jobservice.model.spec import Command, Dependency, DependencyPolicy, JobSpec, RetryPolicy
+from jobservice.model.unique import OnDuplicate, UniqueKey, UniqueScope
 
 texts = st.text(max_size=20)
 instants = st.integers(0, 253_402_300_799_999_999).map(from_us)
@@ -81,6 +82,14 @@ keys = st.builds(
     weight=st.integers(1, 1_000_000),
     on_conflict=st.sampled_from(OnConflict),
 )
+unique_keys = st.builds(
+    UniqueKey,
+    key=texts,
+    scope=st.sampled_from(UniqueScope),
+    window=st.none() | lengths(315_360_000),
+    states=st.sets(st.sampled_from(State)).map(lambda states: tuple(sorted(states))),
+    on_duplicate=st.sampled_from(OnDuplicate),
+)
 specs = st.builds(
     _spec,
     graph=graphs,
@@ -97,6 +106,7 @@ specs = st.builds(
     start_after=st.none() | instants,
     start_delay=st.none() | lengths(315_360_000),
     concurrency_keys=st.lists(keys, max_size=3).map(tuple),
+    unique_key=st.none() | unique_keys,
     fairness_key=texts,
     fairness_weight=st.integers(1, 1_000_000) | st.just(NORMAL_WEIGHT),
     queue_timeout=st.none() | lengths(315_360_000),

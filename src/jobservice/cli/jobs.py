@@ -36,6 +36,7 @@ from jobservice.client.values import JobStatus
 from jobservice.clock import SystemClock
 from jobservice.model.job import Attempt, Job
 from jobservice.model.limit import ConcurrencyKey
+from jobservice.model.unique import OnDuplicate, UniqueKey, UniqueScope
 
 
 @click.command("status")
@@ -103,6 +104,7 @@ def _job_fields(job: Job) -> Iterator[tuple[str, str]]:
     yield "labels", " ".join(f"{key}={one_line(value)}" for key, value in spec.labels.items())
     yield "queue", f"{spec.queue}, priority {spec.priority}, cluster {spec.cluster}"
     yield "keys", ", ".join(map(_key, spec.concurrency_keys))
+    yield "unique", "" if spec.unique_key is None else _unique(spec.unique_key)
     yield "turns of", one_line(spec.fairness_key)
     yield "timeout", length(spec.timeout)
     yield "idle time", length(spec.idle_timeout)
@@ -122,6 +124,18 @@ def _key(key: ConcurrencyKey) -> str:
     """Such as `gpu (limit 4, weight 2)`."""
     parts = [f"limit {key.limit}"] if key.limit else []
     parts += [f"weight {key.weight}"] if key.weight != 1 else []
+    return f"{one_line(key.key)} ({', '.join(parts)})" if parts else one_line(key.key)
+
+
+def _unique(key: UniqueKey) -> str:
+    """Such as `report (in the queue, for 1h00m, while succeeded, reject)`."""
+    parts = ["in the queue"] if key.scope is UniqueScope.QUEUE else []
+    parts += [f"for {length(key.window)}"] if key.window is not None else []
+    parts += (
+        ["while " + " or ".join(each.name.lower() for each in key.states)] if key.states else []
+    )
+    if key.on_duplicate is not OnDuplicate.RETURN_EXISTING:
+        parts.append(key.on_duplicate.name.lower())
     return f"{one_line(key.key)} ({', '.join(parts)})" if parts else one_line(key.key)
 
 

@@ -16,6 +16,7 @@ from jobservice.model.graph import Condition
 from jobservice.model.lifecycle import FINAL, State
 from jobservice.model.limit import ConcurrencyKey, OnConflict
 from jobservice.model.spec import PRIORITIES, Dependency
+from jobservice.model.unique import OnDuplicate, UniqueScope
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -97,6 +98,24 @@ class Key(click.ParamType[ConcurrencyKey]):
         return ConcurrencyKey(name, int(limit or 0), int(weight or 1))
 
 
+class StateList(click.ParamType[tuple[State, ...]]):
+    """States, from their names with commas between them."""
+
+    name = "states"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[State, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = [each.strip().lower() for each in value.split(",")]
+        unknown = [each for each in names if each not in STATES]
+        if unknown:
+            known = ", ".join(STATES)
+            self.fail(f"{unknown[0]!r} is no state; write any of {known}, with commas.", param, ctx)
+        return tuple(sorted({State[each.upper()] for each in names}))
+
+
 class Priority(click.ParamType[int | str]):
     """A number, or the name of a level."""
 
@@ -154,9 +173,16 @@ LENGTH = LengthOfTime()
 INSTANT = Instant()
 AFTER = After()
 AFTER_RULE = AfterRule()
+STATE_LIST = StateList()
 PAIR = Pair()
 PRIORITY = Priority()
 KEY = Key()
+UNIQUE_SCOPES = [each.name.lower() for each in UniqueScope]
+ON_DUPLICATE = {
+    "return": OnDuplicate.RETURN_EXISTING,
+    "reject": OnDuplicate.REJECT,
+    "replace": OnDuplicate.REPLACE,
+}
 ON_CONFLICT = [each.name.lower().replace("_", "-") for each in OnConflict]
 JOB = click.argument("job", metavar="JOB")
 JOBS = click.argument("jobs", metavar="JOB…", nargs=-1, required=True)

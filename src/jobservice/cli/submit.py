@@ -1,6 +1,7 @@
 """`jobservice submit`: one job, and perhaps its end."""
 
 import dataclasses
+import datetime as dt
 import sys
 from typing import Any, BinaryIO
 
@@ -14,8 +15,11 @@ from jobservice.cli.options import (
     KEY,
     LENGTH,
     ON_CONFLICT,
+    ON_DUPLICATE,
     PAIR,
     PRIORITY,
+    STATE_LIST,
+    UNIQUE_SCOPES,
     client_options,
     connected,
 )
@@ -24,6 +28,7 @@ from jobservice.cli.progress import watch_to_the_end
 from jobservice.client.sync import Client
 from jobservice.model.job import Job
 from jobservice.model.limit import OnConflict
+from jobservice.model.unique import UniqueKey, UniqueScope
 
 
 @click.command("submit")
@@ -120,6 +125,34 @@ from jobservice.model.limit import OnConflict
     metavar="POLICY",
     help=f"What to do when a key is taken: {', '.join(ON_CONFLICT)} [queue].",
 )
+@click.option(
+    "--unique",
+    metavar="KEY",
+    help="Create it only if no other job with KEY is there that is not final.",
+)
+@click.option(
+    "--unique-window",
+    type=LENGTH,
+    metavar="TIME",
+    help="Another counts only for TIME after its creation [without a limit].",
+)
+@click.option(
+    "--unique-scope",
+    type=click.Choice(UNIQUE_SCOPES),
+    help="Where KEY is looked for: all jobs of the tenant, or those of the queue [tenant].",
+)
+@click.option(
+    "--unique-states",
+    type=STATE_LIST,
+    metavar="STATES",
+    help="Another counts only in these states, with commas: queued,succeeded [all but the final].",
+)
+@click.option(
+    "--on-duplicate",
+    type=click.Choice(list(ON_DUPLICATE)),
+    help="What to do when another counts: return it, reject the new one, or replace one that waits "
+    "[return].",
+)
 @click.option("--fairness-key", metavar="KEY", help="Jobs with different keys take turns.")
 @click.option(
     "--fairness-weight", type=float, metavar="N", help="The share of its fairness key [1]."
@@ -158,10 +191,13 @@ def submit_command(
       jobservice submit --at 2026-11-26T03:00+01:00 -- ./nightly
       jobservice submit --after "$build" --after "$lint:finished" -- ./publish
       jobservice submit --key db --key gpu:4:2 -- ./train
+      jobservice submit --unique report-2026-11 --unique-window 1h -- ./report
     """
     request_id = given.pop("request_id") or ""
     with connected(address) as client:
         job = client.create(argv, request_id=request_id, **given_options(given))
+        if job.existing:
+            say(f"Nothing was created: job {job.job_id}, {job.state.name}, stands for the new one.")
         if not as_json:
             click.echo(job.job_id)
             sys.stdout.flush()
@@ -188,7 +224,33 @@ def given_options(given: dict[str, Any]) -> Any:
         options["keys"] = [
             dataclasses.replace(key, on_conflict=conflict) for key in options["keys"]
         ]
+    unique = _unique(options)
+    if unique is not None:
+        options["unique"] = unique
     return options
+
+
+def _unique(options: dict[str, Any]) -> UniqueKey | None:
+    """Takes what is about a unique key out of the options."""
+    names = ("unique_window", "unique_scope", "unique_states", "on_duplicate")
+    rules = {name: options.pop(name) for name in names if name in options}
+    key = options.pop("unique", None)
+    if key is None:
+        if rules:
+            option = next(iter(rules)).replace("_", "-")
+            raise click.UsageError(f"--{option} is about a unique key: give --unique too.")
+        return None
+    try:
+        window = dt.timedelta(seconds=rules["unique_window"]) if "unique_window" in rules else None
+    except OverflowError:
+        raise click.UsageError("--unique-window is longer than any may be.") from None
+    return UniqueKey(
+        key,
+        UniqueScope[rules.get("unique_scope", "tenant").upper()],
+        window,
+        rules.get("unique_states", ()),
+        ON_DUPLICATE[rules.get("on_duplicate", "return")],
+    )
 
 
 def _wait(client: Client, job: Job, *, as_json: bool) -> int:

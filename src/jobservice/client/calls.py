@@ -112,6 +112,7 @@ def job_message(argv: Sequence[str], options: JobOptions, path: str = "job") -> 
             dependencies=[_dependency(each) for each in options.get("after", ())],
             dependency_policy=_dependency_policy(options),
             concurrency_keys=_keys(options.get("keys", ())),
+            unique_key=_unique(options),
             fairness_key=options.get("fairness_key", ""),
             fairness_weight=options.get("fairness_weight", 0.0),
             **_editable_fields(options),
@@ -192,6 +193,13 @@ def _keys(keys: Sequence[str | ConcurrencyKey]) -> list[pb.ConcurrencyKey]:
         pb.ConcurrencyKey(key=each) if isinstance(each, str) else convert.key_message(each)
         for each in keys
     ]
+
+
+def _unique(options: JobOptions) -> pb.UniqueKey | None:
+    if "unique" not in options:
+        return None
+    given = options["unique"]
+    return pb.UniqueKey(key=given) if isinstance(given, str) else convert.unique_message(given)
 
 
 def _priority(priority: int | str) -> int:

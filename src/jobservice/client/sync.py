@@ -7,6 +7,7 @@ twice. Streams go on where they broke, without a gap or a repeat.
 A client belongs to the process that made it: after a fork, make a new one.
 """
 
+import dataclasses
 import datetime as dt
 import functools
 import os
@@ -153,6 +154,9 @@ class Client(OperationCalls):
     ) -> Job:
         """Submit a job; it is on disk when this returns.
 
+        Where another job stands for it, by its unique key, a concurrency key or the rule of a full
+        queue, that one is returned, and its `existing` is true.
+
         Args:
             argv: The program and its arguments. There is no shell.
             request_id: Calls with the same id create one job, also across programs and restarts;
@@ -160,7 +164,8 @@ class Client(OperationCalls):
             **options: See `JobOptions`.
         """
         request = calls.create_request(argv, options, request_id or _new_request_id())
-        return convert.to_job(self._call(self._stub.CreateJob, request).job)
+        answer = self._call(self._stub.CreateJob, request)
+        return dataclasses.replace(convert.to_job(answer.job), existing=answer.existing)
 
     def create_many(
         self,
@@ -176,7 +181,12 @@ class Client(OperationCalls):
         """
         jobs: list[Job] = []
         for request in calls.batch_requests(argvs, options, request_id or _new_request_id()):
-            jobs += map(convert.to_job, self._call(self._stub.BatchCreateJobs, request).jobs)
+            answer = self._call(self._stub.BatchCreateJobs, request)
+            existing = frozenset(answer.existing)
+            jobs += [
+                dataclasses.replace(convert.to_job(each), existing=place in existing)
+                for place, each in enumerate(answer.jobs)
+            ]
         return jobs
 
     # --- one job ------------------------------------------------------------------------------

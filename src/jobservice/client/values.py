@@ -13,6 +13,7 @@ from jobservice.model.limit import ConcurrencyKey
 from jobservice.model.queue import OnFull
 from jobservice.model.schedule import Misfire, MisfirePolicy, Overlap
 from jobservice.model.spec import Dependency, RetryPolicy
+from jobservice.model.unique import UniqueKey
 
 Length = float | dt.timedelta
 """A length of time: seconds, or a timedelta."""
@@ -63,6 +64,9 @@ class JobOptions(TypedDict, total=False):
     keys: Sequence[str | ConcurrencyKey]
     """Names shared with other jobs, of which only so many may run at once; a name alone is one at a
     time, or what the limit of that name says."""
+    unique: str | UniqueKey
+    """What makes it one of a kind: while another job with this key is not final, that one is returned
+    and nothing is created; a `UniqueKey` has more rules."""
     fairness_key: str
     """Jobs with different keys take turns."""
     fairness_weight: float

@@ -2,11 +2,12 @@
 
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from jobservice.engine.parts import Parts
 from jobservice.errors import (
     AlreadyExists,
+    DuplicateJob,
     InvalidRequest,
     JobServiceError,
     KeyTaken,
@@ -20,6 +21,7 @@ from jobservice.model.job import Job, NewJob
 from jobservice.model.lifecycle import State
 from jobservice.model.limit import OnConflict
 from jobservice.model.spec import JobSpec
+from jobservice.model.unique import OnDuplicate
 from jobservice.store.port import Arrival, Inserted, Insertion, JobKey, RequestKey
 
 _COMPARED = (
@@ -37,6 +39,7 @@ _COMPARED = (
     "dependencies",
     "dependency_policy",
     "concurrency_keys",
+    "unique_key",
     "fairness_key",
     "fairness_weight",
     "queue_timeout",
@@ -63,9 +66,11 @@ async def submit(
     where a job stands in the request, with `{}` for its place in a batch.
 
     Raises:
-        InvalidRequest: a dependency names a job that there is not.
+        InvalidRequest: a dependency names a job that there is not, or a batch has what only a job alone
+            may have.
         AlreadyExists: the request_id was used with another body, or for jobs deleted since.
         QueueFull, QueueDrained: a queue does not take the jobs.
+        KeyTaken, DuplicateJob: the key of a job is that of another, and the job says to be refused then.
     """
     _check_alone(specs, path)
     now = parts.clock.now()
@@ -79,17 +84,34 @@ async def submit(
     inserted = await parts.store.insert_jobs(new_jobs, request=request, validate_only=validate_only)
     if inserted.insertion in _REFUSALS:
         raise _refused(inserted, specs, path)
+    if inserted.insertion is Insertion.CONFLICT:
+        keys = [JobKey(tenant, each) for each in inserted.job_ids]
+        submitted = await parts.store.find_submitted(keys)
+        raise _conflict(inserted.job_ids, submitted, specs)
+    if inserted.insertion is Insertion.REPEATED:
+        return await _repeated(parts, tenant, inserted)
+    created: Mapping[str, Job] = {}
     if inserted.insertion is Insertion.CREATED:
         parts.signals.stop(inserted.stopped)
         parts.signals.work.ring()
         if any(_has_instants(new) or new.job_id in inserted.arrivals for new in new_jobs):
             parts.signals.timers.ring()
-        return [_as_inserted(new, inserted.arrivals.get(new.job_id)) for new in new_jobs]
-    keys = [JobKey(tenant, each) for each in inserted.job_ids]
-    if inserted.insertion is Insertion.CONFLICT:
-        submitted = await parts.store.find_submitted(keys)
-        raise _conflict(inserted.job_ids, submitted, specs)
-    found = await parts.store.find_jobs(keys)
+        created = {
+            new.job_id: _as_inserted(new, inserted.arrivals.get(new.job_id)) for new in new_jobs
+        }
+    if inserted.job_ids == tuple(ids):
+        return list(created.values())
+    found = await parts.store.find_jobs([JobKey(tenant, each) for each in inserted.standing])
+    known = {**created, **inserted.standing} | {job.job_id: job for job in found if job is not None}
+    return [
+        dataclasses.replace(known[each], existing=each != own_id)
+        for own_id, each in zip(ids, inserted.job_ids, strict=True)
+    ]
+
+
+async def _repeated(parts: Parts, tenant: str, inserted: Inserted) -> list[Job]:
+    """What a request was answered before, with the jobs as they are now."""
+    found = await parts.store.find_jobs([JobKey(tenant, each) for each in inserted.job_ids])
     jobs = [job for job in found if job is not None]
     if len(jobs) != len(found):
         raise AlreadyExists(
@@ -97,7 +119,14 @@ async def submit(
             "since; use another request_id to create it again.",
             job_id=inserted.job_ids[0],
         )
-    return jobs
+    return [
+        dataclasses.replace(
+            job,
+            existing=job.created_at != inserted.requested_at
+            or job.job_id in inserted.job_ids[:place],
+        )
+        for place, job in enumerate(jobs)
+    ]
 
 
 def new_job(tenant: str, job_id: str, spec: JobSpec, now: dt.datetime) -> NewJob:
@@ -154,25 +183,57 @@ def _named_by_id(spec: JobSpec, ids: Sequence[str]) -> JobSpec:
 
 
 def _check_alone(specs: Sequence[JobSpec], path: str) -> None:
-    """What a job does about its keys may be about other jobs of its batch: then it has to come alone."""
+    """What a job does about others with its keys may be about its batch: then it has to come alone."""
     if len(specs) == 1:
         return
     violations = [
-        Violation(
-            f"{path.format(place)}.concurrency_keys[{number}].on_conflict",
-            f"{key.on_conflict.name} is for a job that is created alone; in a batch it is QUEUE",
-            "ON_CONFLICT_IN_BATCH",
-        )
+        each
         for place, spec in enumerate(specs)
-        for number, key in enumerate(spec.concurrency_keys)
-        if key.on_conflict is not OnConflict.QUEUE
+        for each in (*_conflicting(spec, path.format(place)), *_unique_parents(place, specs, path))
     ]
     if violations:
         raise InvalidRequest(violations)
 
 
+def _conflicting(spec: JobSpec, path: str) -> Iterator[Violation]:
+    for number, key in enumerate(spec.concurrency_keys):
+        if key.on_conflict is not OnConflict.QUEUE:
+            yield Violation(
+                f"{path}.concurrency_keys[{number}].on_conflict",
+                f"{key.on_conflict.name} is for a job that is created alone; in a batch it is QUEUE",
+                "ON_CONFLICT_IN_BATCH",
+            )
+    if spec.unique_key is not None and spec.unique_key.on_duplicate is OnDuplicate.REPLACE:
+        yield Violation(
+            f"{path}.unique_key.on_duplicate",
+            "REPLACE is for a job that is created alone; in a batch it is RETURN_EXISTING or REJECT",
+            "ON_DUPLICATE_IN_BATCH",
+        )
+
+
+def _unique_parents(place: int, specs: Sequence[JobSpec], path: str) -> Iterator[Violation]:
+    """The dependencies of a job on others of its batch for which jobs from elsewhere may stand."""
+    for number, each in enumerate(specs[place].dependencies):
+        index = each.request_index
+        parent = specs[index] if index is not None and index < len(specs) else None
+        key = None if parent is None else parent.unique_key
+        if key is not None and key.on_duplicate is OnDuplicate.RETURN_EXISTING:
+            yield Violation(
+                f"{path.format(place)}.dependencies[{number}].request_index",
+                f"another job may stand for requests[{index}], which has a unique key; have it REJECT, "
+                "or create it first and give its job_id",
+                "UNIQUE_PARENT",
+            )
+
+
 _REFUSALS = frozenset(
-    {Insertion.NO_PARENT, Insertion.DRAINED, Insertion.QUEUE_FULL, Insertion.KEY_TAKEN}
+    {
+        Insertion.NO_PARENT,
+        Insertion.DRAINED,
+        Insertion.QUEUE_FULL,
+        Insertion.KEY_TAKEN,
+        Insertion.DUPLICATE,
+    }
 )
 
 
@@ -191,7 +252,17 @@ def _refused(inserted: Inserted, specs: Sequence[JobSpec], path: str) -> JobServ
             f"The key {inserted.key!r} is taken by {_named(inserted.job_ids)}; try again later."
         )
         return KeyTaken(message, key=inserted.key, job_id=inserted.job_ids[0])
+    if inserted.insertion is Insertion.DUPLICATE:
+        return _duplicate(inserted, path)
     return _no_parents(specs, inserted.missing, path)
+
+
+def _duplicate(inserted: Inserted, path: str) -> DuplicateJob:
+    field = f"{path.format(inserted.place)}.unique_key"
+    found = {"job_id": inserted.job_ids[0]} if inserted.job_ids else {}
+    other = f"requests[{inserted.twin}]" if inserted.twin is not None else _named(inserted.job_ids)
+    message = f"{field}: the unique key {inserted.key!r} is that of {other}; nothing was created."
+    return DuplicateJob(message, key=inserted.key, field=field, **found)
 
 
 def _no_parents(

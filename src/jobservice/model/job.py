@@ -93,6 +93,8 @@ class Job:
     """Whose end is the first cause of the reason DEPENDENCY; empty in lists."""
     verdicts: tuple[Verdict, ...] = ()
     """Of each of the dependencies; empty in lists."""
+    existing: bool = False
+    """In the answer of a create: it was there before, and stands for the job that was asked for."""
 
     @property
     def etag(self) -> str:

@@ -102,6 +102,7 @@ TRANSITIONS: Mapping[tuple[State, Trigger], State] = MappingProxyType(
         (_S.HELD, _T.RELEASE_TO_SCHEDULED): _S.SCHEDULED,
         (_S.HELD, _T.RELEASE_TO_QUEUED): _S.QUEUED,
         (_S.HELD, _T.CANCEL): _S.CANCELLED,
+        (_S.HELD, _T.SKIP): _S.SKIPPED,
         (_S.HELD, _T.FAIL): _S.FAILED,
         (_S.QUEUED, _T.CLAIM): _S.RUNNING,
         (_S.QUEUED, _T.HOLD): _S.HELD,

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from jobservice.model.graph import Condition, OnUnmet, Rule
 from jobservice.model.limit import NORMAL_WEIGHT, ConcurrencyKey
+from jobservice.model.unique import UniqueKey
 
 DEFAULT_QUEUE = "default"
 DEFAULT_CLUSTER = "local"
@@ -86,6 +87,8 @@ class JobSpec:
     """The earliest start, counted from the creation. Not together with `start_after`."""
     concurrency_keys: tuple[ConcurrencyKey, ...] = ()
     """Each names another key; the job starts when it can have all of them at once."""
+    unique_key: UniqueKey | None = None
+    """What makes it one of a kind."""
     fairness_key: str = ""
     """Jobs of a tenant with different keys take turns."""
     fairness_weight: int = NORMAL_WEIGHT

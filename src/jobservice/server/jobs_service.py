@@ -12,6 +12,7 @@ from jobservice.engine import browse, cancel, edit, hold, move, submit
 from jobservice.engine.parts import Parts
 from jobservice.engine.read_logs import LogRequest, read_logs
 from jobservice.engine.watch import ChangeFeed
+from jobservice.model.job import Job
 from jobservice.model.queue import Move
 from jobservice.model.spec import JobSpec
 from jobservice.server import asked
@@ -45,11 +46,12 @@ class JobsService:
         asked.check([spec], "job", self._parts.clock.now())
         if request.validate_only:
             [job] = await submit.submit(self._parts, tenant, [spec], None, validate_only=True)
-            job = dataclasses.replace(job, job_id="")
-            return pb.CreateJobResponse(job=convert.job_message(job, convert.View.FULL))
+            if not job.existing:
+                job = dataclasses.replace(job, job_id="")
+            return _created(job)
         key = _request_key(request.request_id, [spec])
         [job] = await submit.submit(self._parts, tenant, [spec], key)
-        return pb.CreateJobResponse(job=convert.job_message(job, convert.View.FULL))
+        return _created(job)
 
     async def BatchCreateJobs(self, request: pb.BatchCreateJobsRequest, tenant: str) -> Message:
         """All jobs or none."""
@@ -59,7 +61,10 @@ class JobsService:
         key = _request_key(request.request_id, specs)
         jobs = await submit.submit(self._parts, tenant, specs, key, path=path)
         view = convert.view(request.view)
-        return pb.BatchCreateJobsResponse(jobs=[convert.job_message(job, view) for job in jobs])
+        return pb.BatchCreateJobsResponse(
+            jobs=[convert.job_message(job, view) for job in jobs],
+            existing=[place for place, job in enumerate(jobs) if job.existing],
+        )
 
     # --- one job ------------------------------------------------------------------------------
 
@@ -205,6 +210,11 @@ def _offsets(request: pb.ReadLogsRequest) -> dict[Stream, int]:
         return offsets
     wanted = Stream(request.stream)
     return {wanted: offsets[wanted]}
+
+
+def _created(job: Job) -> pb.CreateJobResponse:
+    message = convert.job_message(job, convert.View.FULL)
+    return pb.CreateJobResponse(job=message, existing=job.existing)
 
 
 def _request_key(request_id: str, specs: list[JobSpec]) -> RequestKey | None:

@@ -80,10 +80,13 @@ class Insertion(enum.Enum):
     QUEUE_FULL = enum.auto()
     """`queue` is full, and nobody gives way; nothing was created."""
     STOOD_FOR = enum.auto()
-    """`queue` is full, or `key` is taken: the one of `job_ids` stands for the new job; nothing was
-    created."""
+    """`queue` is full, `key` is taken, or another has the unique key: `job_ids` stand for the new jobs;
+    nothing was created."""
     KEY_TAKEN = enum.auto()
     """`key` is taken, by `job_ids` and perhaps more; nothing was created."""
+    DUPLICATE = enum.auto()
+    """The one of `job_ids`, or the job at `twin`, has the unique `key` of the job at `place`; nothing
+    was created."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class Inserted:
 
     insertion: Insertion
     job_ids: tuple[str, ...]
+    """Where CREATED, of the jobs at their places: new ones, or those that stand for them."""
     arrivals: Mapping[str, Arrival] = dataclasses.field(default_factory=dict)
     """By id: of the new jobs that depend on others."""
     missing: tuple[tuple[int, int], ...] = ()
@@ -116,6 +120,14 @@ class Inserted:
     """The one that is taken."""
     stopped: tuple[Fence, ...] = ()
     """Attempts of other jobs that have to end for the new one."""
+    place: int = 0
+    """In the call: of the job that is refused."""
+    twin: int | None = None
+    """The place of another job of the call that is in its way."""
+    standing: Mapping[str, Job] = dataclasses.field(default_factory=dict)
+    """By id: jobs that stand for new ones, without variables, input and attempts."""
+    requested_at: dt.datetime | None = None
+    """When a REPEATED request was first made."""
 
 
 # --- attempts ---------------------------------------------------------------------------------
@@ -338,8 +350,9 @@ class Store(ScheduleStore, OperationStore, RuleStore, Protocol):
 
         All jobs are of one tenant. With `request`, the same transaction looks the request_id up and
         records it. A job that depends on others, of any age or of the same call, is BLOCKED unless its
-        dependencies are decided now; circles are the caller's to refuse. With `validate_only` the
-        answer is the same and nothing is written.
+        dependencies are decided now; circles are the caller's to refuse. No job for which another may
+        stand by its unique key is depended on within the call, and one that replaces others is alone.
+        With `validate_only` the answer is the same and nothing is written.
         """
 
     # attempts

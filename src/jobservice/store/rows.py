@@ -24,6 +24,7 @@ from jobservice.model.lifecycle import Reason, State
 from jobservice.model.limit import ConcurrencyKey, Held, OnConflict, Use
 from jobservice.model.queue import claim_key
 from jobservice.model.spec import Command, Dependency, DependencyPolicy, JobSpec, RetryPolicy
+from jobservice.model.unique import OnDuplicate, UniqueKey, UniqueScope
 
 _MICROSECOND = dt.timedelta(microseconds=1)
 dump_json = json.JSONEncoder(
@@ -118,6 +119,29 @@ def keys_of(text: str) -> tuple[ConcurrencyKey, ...]:
     )
 
 
+def unique_text(key: UniqueKey | None) -> str | None:
+    """A unique key as JSON."""
+    if key is None:
+        return None
+    window_us = span_us_or_none(key.window)
+    return dump_json([key.key, key.scope, window_us, key.states, key.on_duplicate])
+
+
+@functools.lru_cache(maxsize=1024)
+def unique_of(text: str | None) -> UniqueKey | None:
+    """The unique key of its JSON."""
+    if text is None:
+        return None
+    key, scope, window_us, states, on_duplicate = parse_json(text)
+    return UniqueKey(
+        key,
+        UniqueScope(scope),
+        span_or_none(window_us),
+        tuple(map(State, states)),
+        OnDuplicate(on_duplicate),
+    )
+
+
 def use_of(rows: Iterable[Columns]) -> Use:
     """What live leases hold, out of the rows of `find_held`."""
     return Use(
@@ -154,6 +178,7 @@ def job_row(job: NewJob) -> Columns:
         us_or_none(job.schedule_at),
         spec.fairness_key,
         spec.fairness_weight,
+        None if spec.unique_key is None else spec.unique_key.key,
         keys_text(spec.concurrency_keys),
     )
 
@@ -189,6 +214,7 @@ def spec_row(job: NewJob) -> Columns:
         dump_json(command.argv),
         text_map(command.env),
         command.stdin or None,
+        unique_text(spec.unique_key),
     )
 
 
@@ -243,6 +269,7 @@ def job_of(row: Columns, attempts: Sequence[Attempt] = (), dependencies: str | N
         fairness_weight,
         keys,
         blocked_key,
+        unique,
         *more,
     ) = row
     editable, full = more[:_EDITABLE], more[_EDITABLE:]
@@ -255,6 +282,7 @@ def job_of(row: Columns, attempts: Sequence[Attempt] = (), dependencies: str | N
             concurrency_keys=keys_of(keys),
             fairness_key=fairness_key,
             fairness_weight=fairness_weight,
+            unique_key=unique_of(unique),
         ),
         blocked_key=blocked_key,
         state=State(state),
@@ -340,6 +368,18 @@ def spec_of(
         total_timeout=span_or_none(total_us),
         deadline=instant_or_none(deadline_us),
         idle_timeout=span_or_none(idle_us),
+    )
+
+
+def submitted_of(row: Columns) -> JobSpec:
+    """What was submitted, out of the columns of `find_submitted` behind tenant and id."""
+    *command, cluster, limit, editable, keys, fairness_key, weight, unique, dependencies = row
+    return dataclasses.replace(
+        spec_of(command_of(*command), cluster, limit, parse_json(editable), dependencies),
+        concurrency_keys=keys_of(keys),
+        fairness_key=fairness_key,
+        fairness_weight=weight,
+        unique_key=unique_of(unique),
     )
 
 

@@ -39,6 +39,7 @@ from jobservice.model.spec import (
     JobSpec,
     RetryPolicy,
 )
+from jobservice.model.unique import OnDuplicate, UniqueKey, UniqueScope
 from jobservice.wire._gen.v1 import job_pb2, job_service_pb2
 
 _DEFAULT_RETRY = RetryPolicy()
@@ -123,6 +124,7 @@ def to_spec(job: job_pb2.Job) -> JobSpec:
             else _DEFAULT_DEPENDENCY_POLICY
         ),
         concurrency_keys=tuple(map(to_key, job.concurrency_keys)) if job.concurrency_keys else (),
+        unique_key=_to_unique(job.unique_key) if job.HasField("unique_key") else None,
         fairness_key=job.fairness_key,
         fairness_weight=to_weight(job.fairness_weight),
     )
@@ -158,6 +160,27 @@ def key_message(key: ConcurrencyKey) -> job_pb2.ConcurrencyKey:
         limit=key.limit,
         weight=key.weight,
         on_conflict=int(key.on_conflict),  # type: ignore[arg-type]  # the numbers are the same
+    )
+
+
+def _to_unique(message: job_pb2.UniqueKey) -> UniqueKey:
+    return UniqueKey(
+        message.key,
+        UniqueScope(message.scope or UniqueScope.TENANT),
+        maybe_timeout(message, "window"),
+        tuple(map(State, sorted(message.states))),
+        OnDuplicate(message.on_duplicate or OnDuplicate.RETURN_EXISTING),
+    )
+
+
+def unique_message(key: UniqueKey) -> job_pb2.UniqueKey:
+    """A unique key as the wire has it, its rules written out."""
+    return job_pb2.UniqueKey(
+        key=key.key,
+        scope=int(key.scope),  # type: ignore[arg-type]  # the numbers are the same
+        window=None if key.window is None else duration(key.window),
+        states=list(map(int, key.states)),  # type: ignore[arg-type]
+        on_duplicate=int(key.on_duplicate),  # type: ignore[arg-type]
     )
 
 
@@ -200,6 +223,8 @@ def _spec_fields(spec: JobSpec) -> dict[str, Any]:
         fields["priority"] = spec.priority
     if spec.concurrency_keys:
         fields["concurrency_keys"] = [key_message(key) for key in spec.concurrency_keys]
+    if spec.unique_key is not None:
+        fields["unique_key"] = unique_message(spec.unique_key)
     if spec.fairness_key:
         fields["fairness_key"] = spec.fairness_key
     if spec.fairness_weight != NORMAL_WEIGHT:

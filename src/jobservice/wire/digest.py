@@ -12,6 +12,7 @@ _LATER: Mapping[str, Any] = {
     "start_after": None,
     "start_delay": None,
     "concurrency_keys": (),
+    "unique_key": None,
     "fairness_key": "",
     "fairness_weight": NORMAL_WEIGHT,
     "queue_timeout": None,

@@ -11,6 +11,7 @@ from jobservice.wire._gen.v1.job_pb2 import Dependency as Dependency
 from jobservice.wire._gen.v1.job_pb2 import DependencyPolicy as DependencyPolicy
 from jobservice.wire._gen.v1.job_pb2 import Job as Job
 from jobservice.wire._gen.v1.job_pb2 import RetryPolicy as RetryPolicy
+from jobservice.wire._gen.v1.job_pb2 import UniqueKey as UniqueKey
 from jobservice.wire._gen.v1.job_service_pb2 import DESCRIPTOR as _FILE
 from jobservice.wire._gen.v1.job_service_pb2 import BatchCreateJobsRequest as BatchCreateJobsRequest
 from jobservice.wire._gen.v1.job_service_pb2 import (

@@ -58,7 +58,7 @@ WHERE jobs.tenant = cancelled.tenant AND jobs.job_id = cancelled.job_id
     AND jobs.state IN (
         {State.BLOCKED}, {State.SCHEDULED}, {State.HELD}, {State.QUEUED})
 
--- name: skip_waiting  moves: SCHEDULED | QUEUED -> SKIPPED
+-- name: skip_waiting  moves: BLOCKED | SCHEDULED | HELD | QUEUED -> SKIPPED
 -- End jobs that a newer one takes the place of.
 UPDATE jobs
 SET state = {State.SKIPPED}, blocked_key = '', reason = superseded.reason, message = superseded.message,
@@ -69,7 +69,8 @@ FROM (
         tenant text, job_id text, position bigint, reason smallint, message text, now_us bigint)
 ) AS superseded
 WHERE jobs.tenant = superseded.tenant AND jobs.job_id = superseded.job_id
-    AND jobs.state IN ({State.SCHEDULED}, {State.QUEUED})
+    AND jobs.state IN (
+        {State.BLOCKED}, {State.SCHEDULED}, {State.HELD}, {State.QUEUED})
 
 -- name: stop_running  moves: RUNNING -> STOPPING
 -- Ask for the end of jobs that may have a process.

@@ -42,13 +42,12 @@ from jobservice.store.postgres.queries import QUERIES
 from jobservice.store.rows import (
     attempt_of,
     change_of,
-    command_of,
     instant_or_none,
     job_of,
     keys_of,
     live_attempt_of,
     parse_json,
-    spec_of,
+    submitted_of,
     use_of,
 )
 from jobservice.store.rule_rows import limit_of, queue_of, rule_of
@@ -156,12 +155,8 @@ async def find_jobs(
 async def find_submitted(connection: Connection, keys: Sequence[JobKey]) -> list[JobSpec | None]:
     """What was submitted, in the order asked."""
     found: dict[tuple[str, str], JobSpec] = {}
-    for tenant, job_id, *command, cluster, limit, editable, dependencies in await _rows_of(
-        connection, "find_submitted", keys
-    ):
-        found[tenant, job_id] = spec_of(
-            command_of(*command), cluster, limit, parse_json(editable), dependencies
-        )
+    for tenant, job_id, *row in await _rows_of(connection, "find_submitted", keys):
+        found[tenant, job_id] = submitted_of(row)
     return [found.get((key.tenant, key.job_id)) for key in keys]
 
 

@@ -2,9 +2,42 @@
 
 -- name: find_requests
 -- What the request ids of a tenant made.
-SELECT requests.tenant, requests.request_id, encode(requests.digest, 'hex'), requests.job_ids
+SELECT requests.tenant, requests.request_id, encode(requests.digest, 'hex'), requests.job_ids,
+    requests.created_us
 FROM rows(tenant text, request_id text)
 JOIN requests USING (tenant, request_id)
+
+-- name: lock_unique
+-- Wait until nobody else decides about unique keys of these parts, and keep them waiting until the commit.
+SELECT pg_advisory_xact_lock(id) FROM rows(id bigint)
+
+-- name: find_duplicate
+-- The newest jobs that have unique keys and are in given states, each with the number of its row.
+SELECT wanted.n, newest.job_id, newest.state, newest.queue, newest.created_us
+FROM (SELECT * FROM rows(
+    n integer, tenant text, name text, state smallint, queue text, since_us bigint)) AS wanted
+    CROSS JOIN LATERAL (
+        SELECT * FROM jobs
+        WHERE tenant = wanted.tenant AND unique_name = wanted.name AND state = wanted.state
+            AND (wanted.queue IS NULL OR queue = wanted.queue)
+            AND created_us > coalesce(wanted.since_us, -1)
+        ORDER BY created_us DESC, job_id DESC
+        LIMIT 1
+    ) AS newest
+
+-- name: find_duplicates
+-- Any jobs that have unique keys and are in given states, likewise, up to a bound.
+SELECT wanted.n, found.job_id, found.state, found.queue, found.created_us
+FROM (SELECT * FROM rows(
+    n integer, tenant text, name text, state smallint, queue text, since_us bigint)) AS wanted
+    CROSS JOIN LATERAL (
+        SELECT * FROM jobs
+        WHERE tenant = wanted.tenant AND unique_name = wanted.name AND state = wanted.state
+            AND (wanted.queue IS NULL OR queue = wanted.queue)
+            AND created_us > coalesce(wanted.since_us, -1)
+        OFFSET 0
+    ) AS found
+LIMIT 1000
 
 -- name: insert_requests
 -- Remember what a request id made. Another server may do so at the same time: one of the two fails,
@@ -18,14 +51,14 @@ INSERT INTO jobs (
     tenant, job_id, state, start_us, created_us, claim_key, queued_us, updated_us,
     counted_us, expires_us, queue_until_us, priority, timeout_us, stop_grace_us, retry, queue, name,
     labels, start_after_us, start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
-    idle_timeout_us, schedule, schedule_us, fairness_key, fairness_weight, keys, blocked_key,
+    idle_timeout_us, schedule, schedule_us, fairness_key, fairness_weight, unique_name, keys, blocked_key,
     dependent, has_children, revision, attempt_count, epoch, edit_version
 )
 SELECT tenant, job_id, state, start_us, created_us, claim_key, queued_us, updated_us,
     counted_us, expires_us, queue_until_us, priority, timeout_us, stop_grace_us, retry, queue, name,
     labels::jsonb, start_after_us, start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
-    idle_timeout_us, schedule, schedule_us, fairness_key, fairness_weight, keys, blocked_key, dependent,
-    has_children, 1, 0, 0, 1
+    idle_timeout_us, schedule, schedule_us, fairness_key, fairness_weight, unique_name, keys, blocked_key,
+    dependent, has_children, 1, 0, 0, 1
 FROM rows(
     tenant text, job_id text, state smallint, start_us bigint, created_us bigint,
     last_position bigint, claim_key bigint, queued_us bigint, updated_us bigint,
@@ -33,17 +66,17 @@ FROM rows(
     timeout_us bigint, stop_grace_us bigint, retry text, queue text, name text, labels text,
     start_after_us bigint, start_delay_us bigint, queue_timeout_us bigint, total_timeout_us bigint,
     deadline_us bigint, idle_timeout_us bigint, schedule text, schedule_us bigint,
-    fairness_key text, fairness_weight integer, keys text, blocked_key text, dependent smallint,
-    has_children boolean)
+    fairness_key text, fairness_weight integer, unique_name text, keys text, blocked_key text,
+    dependent smallint, has_children boolean)
 
 -- name: insert_specs
 -- Keep what jobs are to run.
 INSERT INTO job_specs (
-    tenant, job_id, cluster, output_limit_bytes, work_dir, argv, env, stdin
+    tenant, job_id, cluster, output_limit_bytes, work_dir, argv, env, stdin, unique_key
 )
 SELECT * FROM rows(
     tenant text, job_id text, cluster text, output_limit_bytes bigint, work_dir text, argv text,
-    env text, stdin bytea)
+    env text, stdin bytea, unique_key text)
 
 -- name: draw_positions
 -- Positions for changes that several statements tell, in the order of all.

@@ -5,13 +5,14 @@ schema). So whatever tells a change is kept until everything else is written (`f
 held for as short as can be, and nobody waits for anything else while holding it. The numbers that verbs
 pass around before are places within the transaction.
 
-The locks of a transaction, in order: the schedules and then the jobs that its calls name, by tenant
-and id; schedules and jobs that it finds by itself, without waiting for any (SKIP LOCKED); the lock of
-claims, limits and turns; request ids and the end of the feed; the positions. Only request ids, and jobs
-that a schedule ends to make another, may be asked for by two servers in two orders: one of the two is
-undone and run again.
+The locks of a transaction, in order: the parts of all unique keys that its calls are about; the
+schedules and then the jobs that its calls name or replace, by tenant and id; schedules and jobs that it
+finds by itself, without waiting for any (SKIP LOCKED); the lock of claims, limits and turns; request ids
+and the end of the feed; the positions. Only request ids, and jobs that a schedule ends to make another,
+may be asked for by two servers in two orders: one of the two is undone and run again.
 """
 
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,11 +22,15 @@ from jobservice.store.postgres import reads
 from jobservice.store.postgres.connect import Connection
 from jobservice.store.postgres.queries import QUERIES
 from jobservice.store.verbs.group import Calls, Savepoints
-from jobservice.store.verbs.touched import jobs_of, schedules_of
+from jobservice.store.verbs.touched import jobs_of, replacing_of, schedules_of, unique_of
 from jobservice.store.verbs.transaction import EventRow, Row
+from jobservice.store.verbs.unique import wanted_rows
 
 _TELLING = frozenset({"record_progress", "insert_tombstones"})
 """Statements that tell changes, besides `insert_events`."""
+
+UNIQUE_LOCKS, UNIQUE_PARTS = 7305808869231650200, 64
+"""The first number, and how many there are, of the advisory locks that unique keys share."""
 
 
 class Transaction(Savepoints):
@@ -40,14 +45,27 @@ class Transaction(Savepoints):
         self._kept: list[tuple[str, Sequence[Row]]] = []
 
     async def lock_first(self, batch: Calls) -> None:
-        """Lock the schedules and jobs that several calls are about, in the order that all servers share.
+        """Lock the unique keys, schedules and jobs that calls are about, in the order of all servers.
 
         One after the other the calls would lock them in any order, and two servers that want the same
         jobs would wait for each other until PostgreSQL notices, a second later.
         """
+        unique = unique_of(batch)
+        if unique:
+            await self.read("lock_unique", [(each,) for each in sorted(set(map(_part, unique)))])
         if len(batch) > 1:
             await self.read("lock_schedules", sorted(schedules_of(batch)))
-            await self.read("lock_jobs", sorted(jobs_of(batch)))
+            jobs = jobs_of(batch)
+            if unique:
+                jobs |= await self._replaced_by(batch)
+            await self.read("lock_jobs", sorted(jobs))
+
+    async def _replaced_by(self, batch: Calls) -> set[tuple[str, str]]:
+        """The jobs that have to end for new ones, as far as they are known before."""
+        new = replacing_of(batch)
+        rows = [row for n, job in enumerate(new) for row in wanted_rows(n, job)]
+        found = await self.read("find_duplicates", rows)
+        return {(new[n].tenant, job_id) for n, job_id, *_ in found}
 
     def record(self, event: EventRow) -> int:
         position = self.next_position()
@@ -129,6 +147,11 @@ class Transaction(Savepoints):
         await self._connection.execute("ROLLBACK TO SAVEPOINT part")
         await self._connection.execute("RELEASE SAVEPOINT part")
         self._told, self._events, self._kept = 0, [], []
+
+
+def _part(name: tuple[str, str]) -> int:
+    """The lock of a unique key: one of a few, for the room for locks is that of all transactions."""
+    return UNIQUE_LOCKS + zlib.crc32("\0".join(name).encode()) % UNIQUE_PARTS
 
 
 def _arrays(rows: Sequence[Row]) -> list[list[Any]]:

@@ -49,7 +49,7 @@ WHERE jobs.tenant = cancelled.tenant AND jobs.job_id = cancelled.job_id
     AND jobs.state IN (
         {State.BLOCKED}, {State.SCHEDULED}, {State.HELD}, {State.QUEUED})
 
--- name: skip_waiting  moves: SCHEDULED | QUEUED -> SKIPPED
+-- name: skip_waiting  moves: BLOCKED | SCHEDULED | HELD | QUEUED -> SKIPPED
 -- End jobs that a newer one takes the place of.
 WITH superseded (tenant, job_id, position, reason, message, now_us) AS (
     VALUES /*each*/ (:tenant, :job_id, :position, :reason, :message, :now_us) /*end*/)
@@ -59,7 +59,8 @@ SET state = {State.SKIPPED}, blocked_key = '', reason = superseded.reason, messa
     updated_us = superseded.now_us, ended_us = superseded.now_us
 FROM superseded
 WHERE jobs.tenant = superseded.tenant AND jobs.job_id = superseded.job_id
-    AND jobs.state IN ({State.SCHEDULED}, {State.QUEUED})
+    AND jobs.state IN (
+        {State.BLOCKED}, {State.SCHEDULED}, {State.HELD}, {State.QUEUED})
 
 -- name: stop_running  moves: RUNNING -> STOPPING
 -- Ask for the end of jobs that may have a process.

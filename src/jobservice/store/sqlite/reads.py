@@ -41,13 +41,12 @@ from jobservice.store.port import (
 from jobservice.store.rows import (
     attempt_of,
     change_of,
-    command_of,
     instant_or_none,
     job_of,
     keys_of,
     live_attempt_of,
     parse_json,
-    spec_of,
+    submitted_of,
     use_of,
 )
 from jobservice.store.rule_rows import limit_of, queue_of, rule_of
@@ -183,12 +182,8 @@ def find_jobs(
 def find_submitted(connection: apsw.Connection, keys: Sequence[JobKey]) -> list[JobSpec | None]:
     """What was submitted, in the order asked."""
     found: dict[tuple[str, str], JobSpec] = {}
-    for tenant, job_id, *command, cluster, limit, editable, dependencies in _rows_of(
-        connection, "find_submitted", keys
-    ):
-        found[tenant, job_id] = spec_of(
-            command_of(*command), cluster, limit, parse_json(editable), dependencies
-        )
+    for tenant, job_id, *row in _rows_of(connection, "find_submitted", keys):
+        found[tenant, job_id] = submitted_of(row)
     return [found.get((key.tenant, key.job_id)) for key in keys]
 
 

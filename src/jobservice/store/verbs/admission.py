@@ -117,7 +117,7 @@ async def admit(
 async def _coalesce(tx: Transaction, job: NewJob) -> Inserted:
     """The newest waiting job with the same command stands for a new one."""
     row: Columns = spec_row(job)
-    _, _, _, _, work_dir, argv, env, stdin = row
+    _, _, _, _, work_dir, argv, env, stdin, _ = row
     found = await tx.read_all(
         "find_same_command", job.tenant, job.spec.queue, argv, env, work_dir, stdin
     )

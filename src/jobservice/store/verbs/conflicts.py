@@ -6,7 +6,7 @@ decided in the transaction of the insert; nobody else adds to the key until the 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from jobservice.model.attempt import Fence
@@ -53,9 +53,12 @@ def has_policy(job: NewJob) -> bool:
     return any(key.on_conflict is not OnConflict.QUEUE for key in job.spec.concurrency_keys)
 
 
-async def resolve(tx: Transaction, job: NewJob, now_us: int, *, write: bool) -> Place:
-    """Make room for a job as its keys say. Without `write` nothing is changed.
+async def resolve(
+    tx: Transaction, job: NewJob, leaving: Collection[str], now_us: int, *, write: bool
+) -> Place:
+    """Make room for a job as its keys say; jobs that are `leaving` hold none any more.
 
+    Without `write` nothing is changed.
     Everything that was accepted before must be written.
     """
     place = Place()
@@ -64,7 +67,7 @@ async def resolve(tx: Transaction, job: NewJob, now_us: int, *, write: bool) -> 
     for key in keys:
         name = job.tenant, key.key
         most = most_running(key, known.get(name))
-        members = await _members(tx, name)
+        members = [each for each in await _members(tx, name) if each.job_id not in leaving]
         surplus = sum(each.weight(key.key) for each in members) + key.weight
         if most is None or surplus <= most:
             continue

@@ -1,15 +1,16 @@
 """Submit: jobs come to be, once for each request id."""
 
+import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from jobservice.clock import to_us
+from jobservice.clock import from_us, to_us
 from jobservice.errors import InvalidTransition
 from jobservice.model.attempt import Fence
 from jobservice.model.event import EventKind
 from jobservice.model.job import NewJob
 from jobservice.model.lifecycle import FIRST, State
-from jobservice.store.port import Inserted, Insertion, RequestKey
+from jobservice.store.port import Inserted, Insertion, JobKey, RequestKey
 from jobservice.store.rows import Columns, dump_json, job_row, keys_of, parse_json, spec_row
 from jobservice.store.verbs.admission import Arriving, admit, arriving, find_bounded
 from jobservice.store.verbs.arrivals import (
@@ -20,13 +21,14 @@ from jobservice.store.verbs.arrivals import (
     judge,
     missing,
 )
-from jobservice.store.verbs.children import INDEPENDENT, find_parents
+from jobservice.store.verbs.children import INDEPENDENT, Key, Parent, find_parents
 from jobservice.store.verbs.conflicts import has_policy, resolve
 from jobservice.store.verbs.keys import first_places, join
 from jobservice.store.verbs.transaction import EventRow, Row, Transaction, change
+from jobservice.store.verbs.unique import Uniqueness, judge_unique, replace
 
-_Known = dict[tuple[str, str], tuple[bytes, tuple[str, ...]]]
-"""What request ids made: digest and job ids by tenant and request id."""
+_Known = dict[tuple[str, str], tuple[bytes, tuple[str, ...], int]]
+"""What request ids made: digest, job ids and instant by tenant and request id."""
 _Created = tuple["InsertCall", Mapping[int, Judged]]
 """A call that creates, with those of its jobs that depend on others."""
 
@@ -50,8 +52,14 @@ class InsertCall:
     """What has to be let in."""
     has_policy: bool
     """Whether its job, which is alone, does something else than to wait for its keys."""
+    unique_names: frozenset[tuple[str, str]]
+    """The unique keys of its jobs, with the tenant."""
+    is_unique: bool
+    """Whether others may be in the way of its jobs."""
     new: Sequence[NewJob]
     validate_only: bool
+    answered: tuple[str, ...]
+    """The ids of `job_ids`, and in their places of the jobs that stand for others."""
 
 
 def insert_call(
@@ -63,11 +71,14 @@ def insert_call(
 ) -> InsertCall:
     """The rows of new jobs; there is at least one, and all are of one tenant.
 
-    With `has_waiting_keys` they wait for their keys whatever else they say.
+    With `has_waiting_keys` they wait for their keys whatever else they say, and nobody is in the way of
+    those with unique keys.
     """
+    tenant, job_ids = jobs[0].tenant, tuple(job.job_id for job in jobs)
+    names = [job.spec.unique_key.key for job in jobs if job.spec.unique_key is not None]
     return InsertCall(
-        tenant=jobs[0].tenant,
-        job_ids=tuple(job.job_id for job in jobs),
+        tenant=tenant,
+        job_ids=job_ids,
         created_us=to_us(jobs[0].created_at),
         jobs=[job_row(job) for job in jobs],
         specs=[spec_row(job) for job in jobs],
@@ -75,47 +86,131 @@ def insert_call(
         family=family_of(jobs),
         coming=arriving(jobs),
         has_policy=not has_waiting_keys and len(jobs) == 1 and has_policy(jobs[0]),
+        unique_names=frozenset((tenant, each) for each in names),
+        is_unique=not has_waiting_keys and bool(names),
         new=jobs,
         validate_only=validate_only,
+        answered=job_ids,
     )
 
 
 async def insert_jobs(tx: Transaction, calls: Sequence[InsertCall]) -> list[Inserted]:
     """Store the jobs of calls that are not repeats."""
     known = await _known_requests(tx, calls)
-    found = await find_parents(tx, {key for call in calls for key in call.family.outside})
-    parents = {key: parent for key, (parent, _) in found.items()}
+    inserts = _Inserts(tx, await find_parents(tx, {key for c in calls for key in c.family.outside}))
     bounded = await _bounded(tx, calls)
-    answers: list[Inserted] = []
-    created: list[_Created] = []
-    written = 0
+    answers = []
     for call in calls:
         answer = _repeat(call, known)
-        absent = missing(call.family, parents)
-        if answer is None and absent:
-            answer = Inserted(Insertion.NO_PARENT, (), missing=absent)
-        if answer is None and any((call.tenant, each.queue) in bounded for each in call.coming):
-            await _write(tx, created[written:])
-            written = len(created)
-            answer = await _admit(tx, call, known)
-        stopped: tuple[Fence, ...] = ()
-        if answer is None and call.has_policy:
-            await _write(tx, created[written:])
-            written = len(created)
-            call, answer, stopped = await _resolve(tx, call, known)  # noqa: PLW2901 - its place may be another
         if answer is None:
-            judged = judge(call.family, parents)
-            arrivals = {call.job_ids[index]: each.arrival for index, each in judged.items()}
-            answer = Inserted(Insertion.CREATED, call.job_ids, arrivals, stopped=stopped)
-            if not call.validate_only:
-                created.append((call, judged))
-                _remember(call, known, call.job_ids)
+            is_bounded = any((call.tenant, each.queue) in bounded for each in call.coming)
+            answer = await _insert(tx, call, inserts, known, is_bounded=is_bounded)
         answers.append(answer)
-    await _write(tx, created[written:])
-    unmarked = {key for key, (_, needs_mark) in found.items() if needs_mark}
-    named = {key for call, _ in created for key in call.family.outside}
-    await change(tx, "mark_parents", sorted(unmarked & named))
+    await inserts.write()
     return answers
+
+
+class _Inserts:
+    """What calls create, gathered to be written together."""
+
+    def __init__(self, tx: Transaction, found: Mapping[Key, tuple[Parent, bool]]) -> None:
+        self._tx = tx
+        self._created: list[_Created] = []
+        self._names: set[tuple[str, str]] = set()
+        self._unmarked = {key for key, (_, needs_mark) in found.items() if needs_mark}
+        self.parents = {key: parent for key, (parent, _) in found.items()}
+        """Of the jobs of all calls, as they stand."""
+
+    def add(self, call: InsertCall, judged: Mapping[int, Judged]) -> None:
+        """One more call."""
+        self._created.append((call, judged))
+        self._names |= call.unique_names
+
+    async def write_unique(self, names: frozenset[tuple[str, str]]) -> None:
+        """Write what was added, if it has any of these unique keys."""
+        if names & self._names:
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what was added since it was written last."""
+        created, self._created, self._names = self._created, [], set()
+        await _write(self._tx, created)
+        named = {key for call, _ in created for key in call.family.outside} & self._unmarked
+        await change(self._tx, "mark_parents", sorted(named))
+        self._unmarked -= named
+
+    async def look_again(self) -> None:
+        """Jobs may have ended for a new one that others, or it, depend on."""
+        found = await find_parents(self._tx, self.parents)
+        self.parents |= {key: parent for key, (parent, _) in found.items()}
+
+
+async def _insert(
+    tx: Transaction, call: InsertCall, inserts: _Inserts, known: _Known, *, is_bounded: bool
+) -> Inserted:
+    """The answer to a call that is no repeat."""
+    absent = missing(call.family, inserts.parents)
+    if absent:
+        return Inserted(Insertion.NO_PARENT, (), missing=absent)
+    unique = Uniqueness()
+    if call.is_unique:
+        await inserts.write_unique(call.unique_names)
+        states = {n: each.settled.state for n, each in judge(call.family, inserts.parents).items()}
+        unique = await judge_unique(tx, call.new, states)
+        if unique.refusal is not None:
+            return unique.refusal
+        call = _without(call, unique)
+        if not call.new:
+            stood_for = await _standing(tx, Inserted(Insertion.STOOD_FOR, call.answered), call)
+            await _remember_stand_in(tx, call, stood_for, known)
+            return stood_for
+    stopped: tuple[Fence, ...] = ()
+    if is_bounded or call.has_policy or unique.replaced:
+        await inserts.write()
+        refusal = await _admit(tx, call, known) if is_bounded else None
+        if refusal is None and call.has_policy:
+            call, refusal, stopped = await _resolve(tx, call, unique.replaced, known)
+        if refusal is not None:
+            return await _standing(tx, refusal, call)
+        if not call.validate_only:
+            await replace(tx, call.new[0], unique.replaced, call.created_us)
+        await inserts.look_again()
+    judged = judge(call.family, inserts.parents)
+    if not call.validate_only:
+        inserts.add(call, judged)
+        _remember(call, known, call.answered)
+    arrivals = {call.job_ids[index]: each.arrival for index, each in judged.items()}
+    created = Inserted(Insertion.CREATED, call.answered, arrivals, stopped=stopped)
+    return await _standing(tx, created, call)
+
+
+async def _standing(tx: Transaction, answer: Inserted, call: InsertCall) -> Inserted:
+    """An answer with the jobs that stand for new ones, as they are now."""
+    if answer.insertion not in {Insertion.CREATED, Insertion.STOOD_FOR}:
+        return answer
+    others = dict.fromkeys(each for each in answer.job_ids if each not in call.job_ids)
+    if not others:
+        return answer
+    found = await tx.find_jobs([JobKey(call.tenant, each) for each in others])
+    return dataclasses.replace(answer, standing={job.job_id: job for job in found if job})
+
+
+def _without(call: InsertCall, unique: Uniqueness) -> InsertCall:
+    """A call without the jobs that others stand for, and with the room that others leave."""
+    if unique.standing:
+        answered = tuple(unique.standing.get(n, each) for n, each in enumerate(call.job_ids))
+        left = [job for n, job in enumerate(call.new) if n not in unique.standing]
+        if not left:
+            return dataclasses.replace(call, job_ids=(), new=(), answered=answered)
+        fewer = insert_call(left, call.request, validate_only=call.validate_only)
+        return dataclasses.replace(fewer, answered=answered)
+    if unique.replaced:
+        leaving = collections.Counter(unique.replaced.values())
+        coming = [
+            each._replace(jobs=max(0, each.jobs - leaving[each.queue])) for each in call.coming
+        ]
+        return dataclasses.replace(call, coming=coming)
+    return call
 
 
 async def _bounded(tx: Transaction, calls: Sequence[InsertCall]) -> set[tuple[str, str]]:
@@ -137,7 +232,7 @@ async def _admit(tx: Transaction, call: InsertCall, known: _Known) -> Inserted |
 
 
 async def _resolve(
-    tx: Transaction, call: InsertCall, known: _Known
+    tx: Transaction, call: InsertCall, leaving: Collection[str], known: _Known
 ) -> tuple[InsertCall, Inserted | None, tuple[Fence, ...]]:
     """What the keys of a call's job mean for it.
 
@@ -147,7 +242,7 @@ async def _resolve(
     """
     await tx.alone()
     [job] = call.new
-    place = await resolve(tx, job, call.created_us, write=not call.validate_only)
+    place = await resolve(tx, job, leaving, call.created_us, write=not call.validate_only)
     await _remember_stand_in(tx, call, place.refusal, known)
     if place.claim_key is not None:
         [row] = call.jobs
@@ -170,8 +265,10 @@ async def _remember_stand_in(
 async def _known_requests(tx: Transaction, calls: Sequence[InsertCall]) -> _Known:
     wanted = [(call.tenant, call.request.request_id) for call in calls if call.request]
     return {
-        (tenant, request_id): (bytes.fromhex(digest), tuple(parse_json(job_ids)))
-        for tenant, request_id, digest, job_ids in await tx.read("find_requests", wanted)
+        (tenant, request_id): (bytes.fromhex(digest), tuple(parse_json(job_ids)), created_us)
+        for tenant, request_id, digest, job_ids, created_us in await tx.read(
+            "find_requests", wanted
+        )
     }
 
 
@@ -182,14 +279,15 @@ def _repeat(call: InsertCall, known: _Known) -> Inserted | None:
     found = known.get((call.tenant, call.request.request_id))
     if found is None:
         return None
-    digest, job_ids = found
-    same = digest == call.request.digest
-    return Inserted(Insertion.REPEATED if same else Insertion.CONFLICT, job_ids)
+    digest, job_ids, created_us = found
+    if digest != call.request.digest:
+        return Inserted(Insertion.CONFLICT, job_ids)
+    return Inserted(Insertion.REPEATED, job_ids, requested_at=from_us(created_us))
 
 
 def _remember(call: InsertCall, known: _Known, job_ids: tuple[str, ...]) -> None:
     if call.request is not None:
-        known[call.tenant, call.request.request_id] = call.request.digest, job_ids
+        known[call.tenant, call.request.request_id] = call.request.digest, job_ids, call.created_us
 
 
 def _request_row(call: InsertCall, request: RequestKey, job_ids: Sequence[str]) -> Row:
@@ -216,7 +314,7 @@ async def _write(tx: Transaction, created: Sequence[_Created]) -> None:
     await tx.write(
         "insert_requests",
         [
-            _request_row(call, call.request, call.job_ids)
+            _request_row(call, call.request, call.answered)
             for call in calls
             if call.request is not None
         ],

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from jobservice.model.attempt import Fence
+from jobservice.model.job import NewJob
 from jobservice.model.lease import AttemptEnd, AttemptStart, ProgressReport
 from jobservice.store.port import JobKey, MoveCall, StopRequest
 from jobservice.store.verbs.attempts import FencesCall, FinishCall
@@ -11,14 +12,27 @@ from jobservice.store.verbs.jobs import DeleteCall, StopCall, UpdateCall
 from jobservice.store.verbs.operations import StepCall
 from jobservice.store.verbs.schedules import ChangeCall, DropCall, FireCall
 from jobservice.store.verbs.submit import InsertCall
+from jobservice.store.verbs.unique import replaces
 
 Keys = set[tuple[str, str]]
-"""Tenants, and ids of jobs or schedules."""
+"""Tenants, and ids of jobs or schedules, or names."""
 
 
 def jobs_of(batch: Calls) -> Keys:
     """The jobs that calls name. What a call finds by itself (the queue, what is due) is not in it."""
     return {key for call in batch for key in _keys(call.item)}
+
+
+def unique_of(batch: Calls) -> Keys:
+    """The unique keys of which at most one job is to be: tenants and names."""
+    inserts = [call.item for call in batch if isinstance(call.item, InsertCall)]
+    return {name for insert in inserts if insert.is_unique for name in insert.unique_names}
+
+
+def replacing_of(batch: Calls) -> list[NewJob]:
+    """The new jobs that others may have to end for: these are found by the rows of `wanted`."""
+    inserts = [call.item for call in batch if isinstance(call.item, InsertCall)]
+    return [job for insert in inserts if insert.is_unique for job in insert.new if replaces(job)]
 
 
 def schedules_of(batch: Calls) -> Keys:

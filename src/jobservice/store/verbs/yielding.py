@@ -33,24 +33,32 @@ async def end_waiting(
     tx: Transaction, keys: Sequence[JobKey], reason: Reason, message: str, now_us: int
 ) -> None:
     """Cancel jobs that are QUEUED or SCHEDULED, for a reason of ours."""
-    await _end_waiting(tx, keys, State.CANCELLED, reason, message, now_us)
+    await _end_waiting(tx, keys, _MAY_YIELD, State.CANCELLED, reason, message, now_us)
 
 
-async def supersede(tx: Transaction, keys: Sequence[JobKey], message: str, now_us: int) -> None:
-    """Have jobs that are QUEUED or SCHEDULED end SKIPPED in favour of newer ones."""
-    await _end_waiting(tx, keys, State.SKIPPED, Reason.SUPERSEDED, message, now_us)
+async def supersede(
+    tx: Transaction,
+    keys: Sequence[JobKey],
+    message: str,
+    now_us: int,
+    *,
+    among: frozenset[State] = _MAY_YIELD,
+) -> None:
+    """Have jobs that are in one of these states end SKIPPED in favour of newer ones."""
+    await _end_waiting(tx, keys, among, State.SKIPPED, Reason.SUPERSEDED, message, now_us)
 
 
 async def _end_waiting(
     tx: Transaction,
     keys: Sequence[JobKey],
+    among: frozenset[State],
     state: State,
     reason: Reason,
     message: str,
     now_us: int,
 ) -> None:
     found = await asked(tx, [(key.tenant, key.job_id) for key in keys])
-    jobs = {ids: job for ids, job in found.items() if job.state in _MAY_YIELD}
+    jobs = {ids: job for ids, job in found.items() if job.state in among}
     skipped = state is State.SKIPPED
     kind = EventKind.SKIPPED if skipped else EventKind.CANCELLED
     rows = [

@@ -177,6 +177,62 @@ ON_CONFLICT_RETURN_EXISTING: OnConflict.ValueType  # 6
 """The newest job with the key stands for it; nothing is created."""
 Global___OnConflict: _TypeAlias = OnConflict  # noqa: Y015
 
+class _UniqueScope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UniqueScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UniqueScope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNIQUE_SCOPE_UNSPECIFIED: _UniqueScope.ValueType  # 0
+    """TENANT."""
+    UNIQUE_SCOPE_TENANT: _UniqueScope.ValueType  # 1
+    """Among all jobs of the tenant."""
+    UNIQUE_SCOPE_QUEUE: _UniqueScope.ValueType  # 2
+    """Among the jobs that are in the queue of the new one: the same key in another queue is another key."""
+
+class UniqueScope(_UniqueScope, metaclass=_UniqueScopeEnumTypeWrapper):
+    """Where a unique key is looked for."""
+
+UNIQUE_SCOPE_UNSPECIFIED: UniqueScope.ValueType  # 0
+"""TENANT."""
+UNIQUE_SCOPE_TENANT: UniqueScope.ValueType  # 1
+"""Among all jobs of the tenant."""
+UNIQUE_SCOPE_QUEUE: UniqueScope.ValueType  # 2
+"""Among the jobs that are in the queue of the new one: the same key in another queue is another key."""
+Global___UniqueScope: _TypeAlias = UniqueScope  # noqa: Y015
+
+class _OnDuplicate:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnDuplicateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDuplicate.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_DUPLICATE_UNSPECIFIED: _OnDuplicate.ValueType  # 0
+    """RETURN_EXISTING."""
+    ON_DUPLICATE_RETURN_EXISTING: _OnDuplicate.ValueType  # 1
+    """The other one, the newest where there are several, stands for it; nothing is created."""
+    ON_DUPLICATE_REJECT: _OnDuplicate.ValueType  # 2
+    """It is refused with ALREADY_EXISTS, which names the other."""
+    ON_DUPLICATE_REPLACE: _OnDuplicate.ValueType  # 3
+    """Others that wait (BLOCKED, SCHEDULED, HELD, QUEUED) end SKIPPED with SUPERSEDED, and it is created, at
+    the end of its queue. Where one runs or has ended it is refused as with REJECT. Not in a batch.
+    """
+
+class OnDuplicate(_OnDuplicate, metaclass=_OnDuplicateEnumTypeWrapper):
+    """What becomes of a new job when there is another one with its unique key."""
+
+ON_DUPLICATE_UNSPECIFIED: OnDuplicate.ValueType  # 0
+"""RETURN_EXISTING."""
+ON_DUPLICATE_RETURN_EXISTING: OnDuplicate.ValueType  # 1
+"""The other one, the newest where there are several, stands for it; nothing is created."""
+ON_DUPLICATE_REJECT: OnDuplicate.ValueType  # 2
+"""It is refused with ALREADY_EXISTS, which names the other."""
+ON_DUPLICATE_REPLACE: OnDuplicate.ValueType  # 3
+"""Others that wait (BLOCKED, SCHEDULED, HELD, QUEUED) end SKIPPED with SUPERSEDED, and it is created, at
+the end of its queue. Where one runs or has ended it is refused as with REJECT. Not in a batch.
+"""
+Global___OnDuplicate: _TypeAlias = OnDuplicate  # noqa: Y015
+
 class _JobState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -432,6 +488,7 @@ class Job(_message.Message):
     CONCURRENCY_KEYS_FIELD_NUMBER: _builtins.int
     FAIRNESS_KEY_FIELD_NUMBER: _builtins.int
     FAIRNESS_WEIGHT_FIELD_NUMBER: _builtins.int
+    UNIQUE_KEY_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The id: `j` and 26 base32 letters of a UUIDv7, so that ids sort by creation. Given by the service."""
     tenant: _builtins.str
@@ -609,6 +666,13 @@ class Job(_message.Message):
         named once. It starts when it can have all of them together. Cannot be changed.
         """
 
+    @_builtins.property
+    def unique_key(self) -> Global___UniqueKey:
+        """What makes the job one of a kind: while another job with this key counts, it is not created, or takes
+        the place of the other. Decided once, in the transaction that would create it. A schedule makes its
+        jobs whatever their key says. Cannot be changed.
+        """
+
     def __init__(
         self,
         *,
@@ -657,10 +721,11 @@ class Job(_message.Message):
         concurrency_keys: _abc.Iterable[Global___ConcurrencyKey] | None = ...,
         fairness_key: _builtins.str = ...,
         fairness_weight: _builtins.float = ...,
+        unique_key: Global___UniqueKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "command", b"command", "create_time", b"create_time", "deadline", b"deadline", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "exit_code", b"exit_code", "idle_timeout", b"idle_timeout", "next_attempt_time", b"next_attempt_time", "progress_percent", b"progress_percent", "queue_timeout", b"queue_timeout", "retry_policy", b"retry_policy", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "stop_grace", b"stop_grace", "timeout", b"timeout", "total_timeout", b"total_timeout", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "command", b"command", "create_time", b"create_time", "deadline", b"deadline", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "exit_code", b"exit_code", "idle_timeout", b"idle_timeout", "next_attempt_time", b"next_attempt_time", "progress_percent", b"progress_percent", "queue_timeout", b"queue_timeout", "retry_policy", b"retry_policy", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "stop_grace", b"stop_grace", "timeout", b"timeout", "total_timeout", b"total_timeout", "unique_key", b"unique_key", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "attempt_count", b"attempt_count", "attempts", b"attempts", "cause_job_id", b"cause_job_id", "cluster", b"cluster", "command", b"command", "concurrency_keys", b"concurrency_keys", "create_time", b"create_time", "current_step", b"current_step", "deadline", b"deadline", "dependencies", b"dependencies", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "etag", b"etag", "exit_code", b"exit_code", "failure_count", b"failure_count", "fairness_key", b"fairness_key", "fairness_weight", b"fairness_weight", "idle_timeout", b"idle_timeout", "job_id", b"job_id", "labels", b"labels", "lost_count", b"lost_count", "name", b"name", "next_attempt_time", b"next_attempt_time", "output_limit_bytes", b"output_limit_bytes", "priority", b"priority", "progress_percent", b"progress_percent", "queue", b"queue", "queue_timeout", b"queue_timeout", "reason", b"reason", "reason_message", b"reason_message", "retry_policy", b"retry_policy", "revision", b"revision", "schedule", b"schedule", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "state", b"state", "stop_grace", b"stop_grace", "tenant", b"tenant", "timeout", b"timeout", "total_timeout", b"total_timeout", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "attempt_count", b"attempt_count", "attempts", b"attempts", "cause_job_id", b"cause_job_id", "cluster", b"cluster", "command", b"command", "concurrency_keys", b"concurrency_keys", "create_time", b"create_time", "current_step", b"current_step", "deadline", b"deadline", "dependencies", b"dependencies", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "etag", b"etag", "exit_code", b"exit_code", "failure_count", b"failure_count", "fairness_key", b"fairness_key", "fairness_weight", b"fairness_weight", "idle_timeout", b"idle_timeout", "job_id", b"job_id", "labels", b"labels", "lost_count", b"lost_count", "name", b"name", "next_attempt_time", b"next_attempt_time", "output_limit_bytes", b"output_limit_bytes", "priority", b"priority", "progress_percent", b"progress_percent", "queue", b"queue", "queue_timeout", b"queue_timeout", "reason", b"reason", "reason_message", b"reason_message", "retry_policy", b"retry_policy", "revision", b"revision", "schedule", b"schedule", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "state", b"state", "stop_grace", b"stop_grace", "tenant", b"tenant", "timeout", b"timeout", "total_timeout", b"total_timeout", "unique_key", b"unique_key", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -906,6 +971,54 @@ class ConcurrencyKey(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConcurrencyKey: _TypeAlias = ConcurrencyKey  # noqa: Y015
+
+@_typing.final
+class UniqueKey(_message.Message):
+    """What makes a job one of a kind. Which jobs are in the way of a new one, and what becomes of it, is said by
+    the key of the new one alone; of the others only the name counts. Deleted jobs never count.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    ON_DUPLICATE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The name, shared by jobs that stand for one another: 1 to 128 characters, no control characters. It has
+    nothing to do with concurrency keys of the same name.
+    """
+    scope: Global___UniqueScope.ValueType
+    """Where the name is looked for; unset is in the whole tenant."""
+    on_duplicate: Global___OnDuplicate.ValueType
+    """What becomes of the new job when another one counts; unset is to return the other."""
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """For how long after its creation another job counts, above zero and at most 3,650 days; unset is for as
+        long as its state does.
+        """
+
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]:
+        """The states in which another job counts, each named once; empty is every state that is not final."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        scope: Global___UniqueScope.ValueType = ...,
+        window: _duration_pb2.Duration | None = ...,
+        states: _abc.Iterable[Global___JobState.ValueType] | None = ...,
+        on_duplicate: Global___OnDuplicate.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "on_duplicate", b"on_duplicate", "scope", b"scope", "states", b"states", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UniqueKey: _TypeAlias = UniqueKey  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):
