@@ -2,11 +2,14 @@
 
 import asyncio
 import dataclasses
+import datetime as dt
+import random
 from typing import Any
 
 import pytest
 
 from jobservice.engine import schedules
+from jobservice.engine.finish import settler
 from jobservice.errors import (
     EtagMismatch,
     InvalidRequest,
@@ -19,9 +22,9 @@ from jobservice.errors import (
 from jobservice.model.lifecycle import Reason, State
 from jobservice.model.queue import OnFull, Pause, PauseMode
 from jobservice.model.schedule import Cause, Misfire, MisfirePolicy, Outcome, Overlap, Run
-from jobservice.model.spec import Command, JobSpec
+from jobservice.model.spec import Command, JobSpec, RetryPolicy
 from jobservice.model.when import Timing
-from jobservice.store.port import JobKey, Refusal, Store
+from jobservice.store.port import JobKey, Refusal, StopRequest, Store
 from jobservice.store.schedule_port import RUNS_BETWEEN, RUNS_KEPT, ScheduleKey
 from jobservice.testing.clock import START
 from tests.conformance.schedules import HOUR, KEY, MINUTE, TRUE, Engine, SetClock, at
@@ -73,6 +76,42 @@ async def test_a_time_is_fired_once_however_often_it_is_looked_at(engine: Engine
     for _ in range(3):
         await engine.fire()
     assert await engine.made() == [1]
+
+
+@pytest.mark.parametrize("end", ["finish", "cancel", "time out", "replace", "lose"])
+async def test_what_waits_for_a_job_is_made_as_soon_as_that_ends(engine: Engine, end: str) -> None:
+    store, now = engine.store, engine.clock.now
+    job = dataclasses.replace(TRUE, deadline=at(2.5), retry=RetryPolicy(max_lost=1))
+    await engine.create(overlap=Overlap.BUFFER_ONE, job=job)
+    other = ScheduleKey(TENANT, "other")
+    await engine.create(
+        key=other, overlap=Overlap.BUFFER_ONE, job=dataclasses.replace(TRUE, queue="q")
+    )
+    await engine.after(1)
+    await engine.after(1)
+    await engine.after(0.5)
+    assert await engine.outcomes() == [(1, FIRED), (2, BUFFERED)]
+    look_at = (await engine.schedule(other)).look_at
+    [first] = [each for each in await engine.jobs() if each.spec.queue != "q"]
+    if end == "finish":
+        await engine.end_jobs()
+    elif end == "cancel":
+        await store.request_stop([StopRequest(TENANT, first.job_id)], now=now())
+    elif end == "time out":
+        assert (await store.time_out_jobs(now=at(2.5), limit=10)).count == 1
+    elif end == "replace":
+        await rule(store, max_depth=1, on_full=OnFull.REPLACE_OLDEST)
+        await insert_some(store)
+        await rule(store, max_depth=None)
+    else:
+        await claim(store, 10, now=now(), lease=dt.timedelta(seconds=1))
+        engine.clock.advance(1)
+        assert await store.expire_leases(settler(now(), random.Random(1)), now=now(), limit=10)
+    at_once = await engine.fires.fire_due()
+    assert at_once == (2 if end == "finish" else 1)
+    assert await engine.outcomes() == [(1, FIRED), (2, FIRED)]
+    if at_once == 1:
+        assert (await engine.schedule(other)).look_at == look_at
 
 
 async def rule(store: Store, **rules: Any) -> None:

@@ -37,7 +37,7 @@ def test_what_overlaps_waits_for_the_end_of_the_job_before() -> None:
         ended = [job.ended_at for job in service.jobs() if job.ended_at]
         started = [job.started_at for job in service.jobs() if job.started_at]
         assert all(
-            begin >= end for end, begin in zip(sorted(ended), sorted(started)[1:], strict=False)
+            begin == end for end, begin in zip(sorted(ended), sorted(started)[1:], strict=False)
         )
 
 

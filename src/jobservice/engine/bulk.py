@@ -232,6 +232,8 @@ class Operations:
             signals.stop(stepped.fences)
         if action is Action.DELETE:
             signals.deletions.ring()
-        elif action is not Action.CANCEL:
+        if action in {Action.DELETE, Action.CANCEL}:
+            signals.schedules.ring()
+        else:
             signals.work.ring()
             signals.timers.ring()

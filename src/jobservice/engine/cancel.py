@@ -112,6 +112,7 @@ async def _stop(parts: Parts, request: StopRequest) -> Stopped:
         parts.signals.stop([answer.fence])
     elif answer.state in FINAL:
         parts.signals.children_moved()
+        parts.signals.schedules.ring()
     return answer
 
 

@@ -60,12 +60,14 @@ class Leases:
         """Processes are gone; what that means for their jobs is decided here."""
         parts = self._parts
         now = parts.clock.now()
-        settle, deletable, awaited = settler(now, parts.random), False, False
+        settle = settler(now, parts.random)
+        deletable = awaited = scheduled = False
 
         def settle_and_look(live: LiveJob, end: AttemptEnd) -> Settlement:
-            nonlocal deletable, awaited
+            nonlocal deletable, awaited, scheduled
             deletable = deletable or live.delete_requested
             awaited = awaited or live.has_children
+            scheduled = scheduled or live.is_of_schedule
             return settle(live, end)
 
         settled = await parts.store.finish_attempts(ends, settle_and_look, now=now)
@@ -78,6 +80,8 @@ class Leases:
             parts.signals.deletions.ring()
         if awaited:
             parts.signals.children_moved()
+        if scheduled:
+            parts.signals.schedules.ring()  # a fire may have waited for the end
         return [each is not None for each in settled]
 
     async def unclaim(self, fences: Sequence[Fence]) -> Sequence[bool]:

@@ -56,7 +56,7 @@ class Signals:
     deletions: Bell = dataclasses.field(default_factory=Bell)
     """Final jobs are to be deleted."""
     schedules: Bell = dataclasses.field(default_factory=Bell)
-    """The time of the next fire may have changed."""
+    """The time of the next fire may have changed, or a job ended for which a fire waits."""
     operations: Bell = dataclasses.field(default_factory=Bell)
     """An operation was begun."""
     stops: list[Callable[[Sequence[Fence]], None]] = dataclasses.field(default_factory=list)

@@ -125,6 +125,7 @@ class Sweeps:
         if expired:
             self._log.warning("leases_expired", attempts=[str(fence) for fence in expired[:20]])
             parts.signals.children_moved()
+            parts.signals.schedules.ring()
             parts.signals.deletions.ring()
         return len(expired)
 
@@ -135,6 +136,7 @@ class Sweeps:
         if timed_out.count:
             self._log.info("jobs_timed_out", count=timed_out.count)
             parts.signals.children_moved()
+            parts.signals.schedules.ring()
         if timed_out.stopping:
             parts.signals.stop(timed_out.stopping)
         return timed_out.count

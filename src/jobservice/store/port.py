@@ -150,6 +150,8 @@ class LiveJob:
     reason: Reason = Reason.NONE
     """Why a STOPPING one is to end."""
     message: str = ""
+    is_of_schedule: bool = False
+    """Whether a schedule made it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

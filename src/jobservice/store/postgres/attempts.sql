@@ -10,7 +10,7 @@
 SELECT * FROM (
     SELECT fences.n, state, revision, 0, worker_id, claimed_us, attempt_started_us, failure_count,
         lost_count, delete_requested, has_children, retry, keys, reason,
-        message
+        message, schedule IS NOT NULL
     FROM (
         SELECT * FROM rows(n integer, tenant text, job_id text, attempt integer, epoch bigint)
     ) AS fences

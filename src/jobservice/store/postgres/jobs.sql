@@ -36,7 +36,7 @@ WHERE jobs.tenant = due.tenant AND jobs.job_id = due.job_id
 SELECT * FROM (
     SELECT wanted.n, state, revision, 0, edit_version, delete_requested, attempt_count, epoch,
         priority, queued_us, start_us, reason, dependent, has_children, keys, counted_us,
-        deadline_us
+        deadline_us, schedule IS NOT NULL
     FROM (SELECT * FROM rows(n integer, tenant text, job_id text)) AS wanted
     JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
     ORDER BY jobs.tenant, jobs.job_id
@@ -86,7 +86,7 @@ WHERE jobs.tenant = stopping.tenant AND jobs.job_id = stopping.job_id
 
 -- name: find_waiting_too_long
 -- QUEUED jobs whose wait is over, the longest over first, but for those that another is about to change.
-SELECT tenant, job_id, revision, 0, attempt_count, has_children, keys
+SELECT tenant, job_id, revision, 0, attempt_count, has_children, keys, schedule IS NOT NULL
 FROM jobs
 WHERE state + 0 = {State.QUEUED} AND queue_until_us <= $1
 ORDER BY queue_until_us
@@ -96,7 +96,7 @@ FOR UPDATE SKIP LOCKED
 -- name: find_overdue
 -- Jobs whose time is over and that nobody stops yet, the longest over first, but for those that another is about to change.
 SELECT tenant, job_id, state, revision, 0, attempt_count, epoch, has_children, keys,
-    coalesce(deadline_us = expires_us, false)
+    schedule IS NOT NULL, coalesce(deadline_us = expires_us, false)
 FROM jobs
 WHERE state < {State.STOPPING} AND expires_us <= $1
 ORDER BY expires_us

@@ -55,6 +55,24 @@ FROM (
 ) AS edited
 WHERE schedules.tenant = edited.tenant AND schedules.schedule = edited.schedule
 
+-- name: wake_schedules
+-- Look at once at schedules of which fires wait for the end of a job, now that these jobs have ended. One
+-- that another is firing is left out: it may be waiting for one of the jobs, and looks again by itself.
+UPDATE schedules
+SET look_us = waiting.now_us
+FROM (
+    SELECT found.*, ended.now_us
+    FROM (SELECT * FROM rows(tenant text, job_id text, now_us bigint)) AS ended
+    JOIN jobs ON jobs.tenant = ended.tenant AND jobs.job_id = ended.job_id
+    CROSS JOIN LATERAL (
+        SELECT tenant, schedule FROM schedules
+        WHERE schedules.tenant = jobs.tenant AND schedules.schedule = jobs.schedule
+            AND schedules.buffered_count > 0 AND schedules.look_us > ended.now_us
+        FOR UPDATE SKIP LOCKED
+    ) AS found
+) AS waiting
+WHERE schedules.tenant = waiting.tenant AND schedules.schedule = waiting.schedule
+
 -- name: move_schedules
 -- Put what was decided.
 UPDATE schedules

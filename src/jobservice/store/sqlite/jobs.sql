@@ -32,7 +32,7 @@ WITH wanted (n, tenant, job_id) AS (VALUES /*each*/ (:n, :tenant, :job_id) /*end
 SELECT json_group_array(json_array(
     wanted.n, state, revision, last_position, edit_version, delete_requested, attempt_count,
     epoch, priority, queued_us, start_us, reason, dependent, has_children, keys, counted_us,
-    deadline_us))
+    deadline_us, schedule IS NOT NULL))
 FROM wanted CROSS JOIN jobs
 WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
 
@@ -76,7 +76,8 @@ WHERE jobs.tenant = stopping.tenant AND jobs.job_id = stopping.job_id
 -- name: find_waiting_too_long
 -- QUEUED jobs whose wait is over, the longest over first.
 SELECT json_group_array(json_array(
-    tenant, job_id, revision, last_position, attempt_count, has_children, keys))
+    tenant, job_id, revision, last_position, attempt_count, has_children, keys,
+    schedule IS NOT NULL))
 FROM (
     SELECT * FROM jobs
     WHERE state = {State.QUEUED} AND queue_until_us <= ?
@@ -88,7 +89,7 @@ FROM (
 -- Jobs whose time is over and that nobody stops yet, the longest over first.
 SELECT json_group_array(json_array(
     tenant, job_id, state, revision, last_position, attempt_count, epoch, has_children, keys,
-    coalesce(deadline_us = expires_us, 0)))
+    schedule IS NOT NULL, coalesce(deadline_us = expires_us, 0)))
 FROM (
     SELECT * FROM jobs
     WHERE state < {State.STOPPING} AND expires_us <= ?

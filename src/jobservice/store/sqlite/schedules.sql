@@ -38,6 +38,16 @@ SET spec = edited.spec, edit_version = edited.edit_version, updated_us = edited.
 FROM edited
 WHERE schedules.tenant = edited.tenant AND schedules.schedule = edited.schedule
 
+-- name: wake_schedules
+-- Look at once at schedules of which fires wait for the end of a job, now that these jobs have ended.
+WITH ended (tenant, job_id, now_us) AS (VALUES /*each*/ (:tenant, :job_id, :now_us) /*end*/)
+UPDATE schedules
+SET look_us = (SELECT min(now_us) FROM ended)
+WHERE (tenant, schedule) IN (
+        SELECT jobs.tenant, jobs.schedule FROM ended CROSS JOIN jobs
+        WHERE jobs.tenant = ended.tenant AND jobs.job_id = ended.job_id)
+    AND buffered_count > 0 AND look_us > (SELECT min(now_us) FROM ended)
+
 -- name: move_schedules
 -- Put what was decided.
 WITH moved (

@@ -56,6 +56,7 @@ class _Live(NamedTuple):
     keys: str
     reason: int
     message: str
+    is_of_schedule: bool
 
 
 # --- start ------------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ async def finish_attempts(
                 released.append((end.fence.tenant, live.keys))
             if settlement.state in FINAL:
                 key = end.fence.tenant, end.fence.job_id
-                final = Ended(*key, settlement.state, live.has_children)
+                final = Ended(*key, settlement.state, live.has_children, live.is_of_schedule)
                 ended.setdefault(call.now_us, []).append(final)
     await change(tx, "finish_attempts", jobs)
     await tx.write("insert_attempts", attempts)
@@ -148,6 +149,7 @@ def _settled(settle: Settle, end: AttemptEnd, live: _Live) -> Settlement:
             bool(live.has_children),
             reason=Reason(live.reason),
             message=live.message,
+            is_of_schedule=bool(live.is_of_schedule),
         ),
         end,
     )

@@ -20,16 +20,20 @@ class Ended:
     state: State
     has_children: bool
     """Whether others depend on it."""
+    is_of_schedule: bool
+    """Whether a schedule made it."""
 
 
 async def after_ends(tx: Transaction, ended: Sequence[Ended], now_us: int) -> None:
-    """Have the ends of jobs known to those that wait for them."""
+    """Have the ends of jobs known to those that wait for them: jobs, and fires of their schedules."""
     parents = [
         Parent(each.tenant, each.job_id, each.state, now_us, each.job_id)
         for each in ended
         if each.has_children
     ]
     await settle_children(tx, parents, now_us)
+    made = [(each.tenant, each.job_id, now_us) for each in ended if each.is_of_schedule]
+    await tx.write("wake_schedules", made)
 
 
 async def after_revivals(tx: Transaction, keys: Sequence[Key], now_us: int) -> None:

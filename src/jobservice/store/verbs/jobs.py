@@ -65,6 +65,7 @@ class Asked:
     keys: str
     counted_us: int
     deadline_us: int | None
+    is_of_schedule: bool
 
     def tell(
         self,
@@ -174,7 +175,7 @@ async def request_stop(tx: Transaction, calls: Sequence[StopCall]) -> list[list[
     await change(tx, "request_deletion", list(changes.unwanted))
     await leave(tx, [(*ids, jobs[ids].keys) for ids in changes.cancelled])
     ended = _by_instant(
-        (Ended(*key, State.CANCELLED, jobs[key].has_children), now_us)
+        (Ended(*key, State.CANCELLED, jobs[key].has_children, jobs[key].is_of_schedule), now_us)
         for key, (*_, now_us) in changes.cancelled.items()
     )
     for now_us, finals in ended.items():

@@ -24,16 +24,28 @@ async def time_out_jobs(tx: Transaction, calls: Sequence[tuple[int, int]]) -> li
 async def _time_out(tx: Transaction, now_us: int, limit: int) -> TimedOut:
     over = _Over()
     for row in await tx.read_all("find_waiting_too_long", now_us, limit):
-        tenant, job_id, revision, last, attempts, has_children, keys = row
+        tenant, job_id, revision, last, attempts, has_children, keys, scheduled = row
         event = EventRow(
             last, tenant, job_id, revision + 1, EventKind.FAILED, State.FAILED, State.QUEUED,
             now_us, attempts, Reason.QUEUE_TIMEOUT, QUEUE_MESSAGE,
         )  # fmt: skip
-        over.fail(tx, event, has_children, keys)
+        over.fail(tx, event, keys, has_children, scheduled)
     await change(tx, "fail_waiting", over.failed)
     waited = len(over.failed)
     for row in await tx.read_all("find_overdue", now_us, limit - waited):
-        tenant, job_id, state, revision, last, attempts, epoch, has_children, keys, late = row
+        (
+            tenant,
+            job_id,
+            state,
+            revision,
+            last,
+            attempts,
+            epoch,
+            has_children,
+            keys,
+            scheduled,
+            late,
+        ) = row
         running = state == State.RUNNING
         event = EventRow(
             last, tenant, job_id, revision + 1,
@@ -45,7 +57,7 @@ async def _time_out(tx: Transaction, now_us: int, limit: int) -> TimedOut:
         if running:
             over.stop(tx, event, Fence(tenant, job_id, attempts, epoch))
         else:
-            over.fail(tx, event, has_children, keys)
+            over.fail(tx, event, keys, has_children, scheduled)
     await change(tx, "fail_waiting", over.failed[waited:])
     await change(tx, "stop_running", over.stopping)
     await leave(tx, over.left)
@@ -63,10 +75,14 @@ class _Over:
     left: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
     ended: list[Ended] = dataclasses.field(default_factory=list)
 
-    def fail(self, tx: Transaction, event: EventRow, has_children: object, keys: str) -> None:
+    def fail(
+        self, tx: Transaction, event: EventRow, keys: str, has_children: object, scheduled: object
+    ) -> None:
         self.failed.append(_row(tx, event))
         self.left.append((event.tenant, event.job_id, keys))
-        self.ended.append(Ended(event.tenant, event.job_id, State.FAILED, bool(has_children)))
+        self.ended.append(
+            Ended(event.tenant, event.job_id, State.FAILED, bool(has_children), bool(scheduled))
+        )
 
     def stop(self, tx: Transaction, event: EventRow, fence: Fence) -> None:
         self.stopping.append(_row(tx, event))

@@ -67,5 +67,5 @@ async def _end_waiting(
     ]
     await change(tx, "skip_waiting" if skipped else "cancel_waiting", rows)
     await leave(tx, [(*ids, job.keys) for ids, job in jobs.items()])
-    ended = [Ended(*ids, state, job.has_children) for ids, job in jobs.items()]
+    ended = [Ended(*ids, state, job.has_children, job.is_of_schedule) for ids, job in jobs.items()]
     await after_ends(tx, ended, now_us)
