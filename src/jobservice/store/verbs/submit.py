@@ -33,6 +33,7 @@ _Created = tuple["InsertCall", Mapping[int, Judged]]
 """A call that creates, with those of its jobs that depend on others."""
 
 
+_NO_NAMES: frozenset[tuple[str, str]] = frozenset()
 _STATE, _CLAIM_KEY, _QUEUE, _KEYS = 2, 5, 15, -1
 """Where the state, the place, the queue and the concurrency keys are in the row of a job."""
 
@@ -86,7 +87,7 @@ def insert_call(
         family=family_of(jobs),
         coming=arriving(jobs),
         has_policy=not has_waiting_keys and len(jobs) == 1 and has_policy(jobs[0]),
-        unique_names=frozenset((tenant, each) for each in names),
+        unique_names=frozenset([(tenant, each) for each in names]) if names else _NO_NAMES,
         is_unique=not has_waiting_keys and bool(names),
         new=jobs,
         validate_only=validate_only,
@@ -104,7 +105,10 @@ async def insert_jobs(tx: Transaction, calls: Sequence[InsertCall]) -> list[Inse
         answer = _repeat(call, known)
         if answer is None:
             is_bounded = any((call.tenant, each.queue) in bounded for each in call.coming)
-            answer = await _insert(tx, call, inserts, known, is_bounded=is_bounded)
+            if is_bounded or call.is_unique or call.has_policy:
+                answer = await _insert(tx, call, inserts, known, is_bounded=is_bounded)
+            else:  # nearly all
+                answer = _no_parent(call, inserts) or _accept(call, inserts, known)
         answers.append(answer)
     await inserts.write()
     return answers
@@ -124,7 +128,8 @@ class _Inserts:
     def add(self, call: InsertCall, judged: Mapping[int, Judged]) -> None:
         """One more call."""
         self._created.append((call, judged))
-        self._names |= call.unique_names
+        if call.unique_names:
+            self._names |= call.unique_names
 
     async def write_unique(self, names: frozenset[tuple[str, str]]) -> None:
         """Write what was added, if it has any of these unique keys."""
@@ -148,10 +153,10 @@ class _Inserts:
 async def _insert(
     tx: Transaction, call: InsertCall, inserts: _Inserts, known: _Known, *, is_bounded: bool
 ) -> Inserted:
-    """The answer to a call that is no repeat."""
-    absent = missing(call.family, inserts.parents)
-    if absent:
-        return Inserted(Insertion.NO_PARENT, (), missing=absent)
+    """The answer to a call that is no repeat, where others may be in its way."""
+    absent = _no_parent(call, inserts)
+    if absent is not None:
+        return absent
     unique = Uniqueness()
     if call.is_unique:
         await inserts.write_unique(call.unique_names)
@@ -175,13 +180,24 @@ async def _insert(
         if not call.validate_only:
             await replace(tx, call.new[0], unique.replaced, call.created_us)
         await inserts.look_again()
+    return await _standing(tx, _accept(call, inserts, known, stopped), call)
+
+
+def _no_parent(call: InsertCall, inserts: _Inserts) -> Inserted | None:
+    absent = missing(call.family, inserts.parents)
+    return Inserted(Insertion.NO_PARENT, (), missing=absent) if absent else None
+
+
+def _accept(
+    call: InsertCall, inserts: _Inserts, known: _Known, stopped: tuple[Fence, ...] = ()
+) -> Inserted:
+    """Have the jobs of a call created, unless they are only to be judged."""
     judged = judge(call.family, inserts.parents)
     if not call.validate_only:
         inserts.add(call, judged)
         _remember(call, known, call.answered)
     arrivals = {call.job_ids[index]: each.arrival for index, each in judged.items()}
-    created = Inserted(Insertion.CREATED, call.answered, arrivals, stopped=stopped)
-    return await _standing(tx, created, call)
+    return Inserted(Insertion.CREATED, call.answered, arrivals, stopped=stopped)
 
 
 async def _standing(tx: Transaction, answer: Inserted, call: InsertCall) -> Inserted:
