@@ -137,10 +137,12 @@ SORTED = {
 # --- plans ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def schema(tmp_path: Path) -> apsw.Connection:
-    upgrade(tmp_path / "jobservice.db")
-    return apsw.Connection(str(tmp_path / "jobservice.db"))
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> apsw.Connection:
+    """A database without a row, which no test changes."""
+    path = tmp_path_factory.mktemp("schema") / "jobservice.db"
+    upgrade(path)
+    return apsw.Connection(str(path))
 
 
 def _nothing(text: str) -> dict[str, int] | list[int]:
@@ -197,6 +199,7 @@ def test_a_lost_index_shows(schema: apsw.Connection) -> None:
         schema.execute(f"DROP INDEX {name}")
         assert re.search(rf"\n-.* INDEX {name}\b", difference("sqlite", _plans(schema))), name
         schema.execute("ROLLBACK TO whole")
+        schema.execute("RELEASE whole")
     assert not difference("sqlite", _plans(schema))
 
 
