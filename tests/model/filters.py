@@ -21,6 +21,8 @@ from jobservice.model.lifecycle import Reason, State
 NOW = EPOCH + dt.timedelta(days=20_000)
 TEXTS = ["", "a", "ab", "a*", "b", 'q"\\', "é", "z z", "\U0010ffff", "\U0010ffff\U0010ffff", "AND"]
 """What names and values of labels are; a queue is one of the plain ones."""
+CHARACTERS = st.characters(codec="utf-8", exclude_characters="\0")
+"""What a message can carry, and PostgreSQL keeps."""
 QUEUES = ["a", "ab", "b"]
 KEYS = ["a", "b.c", "team"]
 NUMBERS = [-50, -1, 0, 1, 2, 50]
@@ -38,9 +40,7 @@ def _compares(draw: st.DrawFn) -> Filter:
     shape = FIELDS[field].kind.shape
     comparator = draw(st.sampled_from(Comparator))
     if shape is Shape.TEXT:
-        text = draw(
-            st.sampled_from(TEXTS) | st.text(st.characters(exclude_characters="\0"), max_size=3)
-        )
+        text = draw(st.sampled_from(TEXTS) | st.text(CHARACTERS, max_size=3))
         is_prefix = bool(text) and comparator is Comparator.EQ and draw(st.booleans())
         return Compare(field, comparator, text, key, is_prefix)
     if shape is Shape.NAME:

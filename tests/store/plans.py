@@ -19,6 +19,8 @@ from jobservice.store.port import JobQuery, Order
 from jobservice.store.rows import cursor_token
 
 TABLES = {
+    "arrays",
+    "array_items",
     "jobs", "job_specs", "attempts", "events", "progress", "tombstones", "requests", "queues",
     "job_keys", "limits", "shares", "schedules", "schedule_runs",
     "dependents", "dependencies", "unsettled", "operations", "feed",
@@ -42,7 +44,12 @@ _LISTS = {
     "history": (Order.ENDED_DESC, FINAL),
     "history, failed": (Order.ENDED_DESC, frozenset({State.FAILED})),
 }
-_TARGETS = {"all": "*", "queued": "state = QUEUED", "failed": "state = FAILED"}
+_TARGETS = {
+    "all": "*",
+    "queued": "state = QUEUED",
+    "failed": "state = FAILED",
+    "of an array": "array_job_id = j1 AND state = FAILED",
+}
 
 
 def lists(dialect: Dialect) -> dict[str, str]:

@@ -16,7 +16,7 @@ from jobservice.model.lifecycle import ACTIVE, FINAL, Reason, State
 from jobservice.model.limit import ConcurrencyKey, LimitKind, LimitUse, OnConflict
 from jobservice.model.queue import Obstacle, OnFull, PauseMode, Queue, QueueStats
 from jobservice.model.spec import Command, JobSpec, RetryPolicy
-from jobservice.wire import convert, limits, messages, queues
+from jobservice.wire import convert, limits, messages, queues, times
 from jobservice.wire._gen.v1 import job_pb2, job_service_pb2, limit_pb2, queue_pb2
 from jobservice.wire.digest import request_digest
 from jobservice.wire.pages import to_filter
@@ -85,14 +85,14 @@ def test_a_limit_comes_back_with_its_use(use: LimitUse) -> None:
 
 @given(values.instants)
 def test_an_instant_is_exact_to_the_microsecond(instant: dt.datetime) -> None:
-    message = convert.timestamp(instant)
-    assert convert.to_instant(message) == instant == message.ToDatetime(dt.UTC)
+    message = times.timestamp(instant)
+    assert times.to_instant(message) == instant == message.ToDatetime(dt.UTC)
 
 
 @given(st.timedeltas(dt.timedelta(days=-3650), dt.timedelta(days=3650)))
 def test_a_length_of_time_is_exact_to_the_microsecond(length: dt.timedelta) -> None:
-    message = convert.duration(length)
-    assert convert.to_timedelta(message) == length == message.ToTimedelta()
+    message = times.duration(length)
+    assert times.to_timedelta(message) == length == message.ToTimedelta()
 
 
 def test_what_is_unset_has_the_default_of_the_model() -> None:

@@ -89,6 +89,13 @@ UNIQUE = st.builds(
     states=st.lists(st.integers(-1, 11), max_size=3),
     on_duplicate=st.integers(-1, 4),
 )
+ARRAYS = st.builds(
+    pb.Array,
+    size=st.sampled_from([-1, 0, 1, 2, 1_000_000, 1_000_001]),
+    items=st.lists(ODD, max_size=3),
+    max_parallel=st.sampled_from([-1, 0, 1, 1_000_001]),
+    max_failures=st.sampled_from([None, -1, 0, 1_000_001]),
+)
 SHARES = st.sampled_from([-1.0, 0.0, 0.000_9, 0.001, 1.0, 1000.0, 1000.1, float("nan")])
 JOBS = st.builds(
     pb.Job,
@@ -110,6 +117,7 @@ JOBS = st.builds(
     total_timeout=st.one_of(st.none(), LENGTHS),
     deadline=st.one_of(st.none(), INSTANTS),
     idle_timeout=st.one_of(st.none(), LENGTHS),
+    array=st.one_of(st.none(), ARRAYS),
 )
 ONE_FIELD = st.one_of(
     st.builds(lambda text: pb.Job(command=PLAIN, name=text), ODD),
@@ -127,6 +135,7 @@ ONE_FIELD = st.one_of(
     st.builds(lambda length: pb.Job(command=PLAIN, total_timeout=length), LENGTHS),
     st.builds(lambda at: pb.Job(command=PLAIN, deadline=at), INSTANTS),
     st.builds(lambda length: pb.Job(command=PLAIN, idle_timeout=length), LENGTHS),
+    st.builds(lambda array: pb.Job(command=PLAIN, array=array), ARRAYS),
     st.builds(lambda size: pb.Job(command=PLAIN, output_limit_bytes=size), SIZES),
     st.builds(lambda number: pb.Job(command=PLAIN, priority=number), NUMBERS),
     st.builds(lambda command: pb.Job(command=command), COMMANDS),

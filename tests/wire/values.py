@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from jobservice.clock import from_us
+from jobservice.model.array import MOST_INDICES, ArrayCounts, ArraySpec, Index
 from jobservice.model.event import Event, EventKind
 from jobservice.model.graph import Condition, OnUnmet, Rule, Verdict
 from jobservice.model.ids import job_id
@@ -90,6 +91,12 @@ unique_keys = st.builds(
     states=st.sets(st.sampled_from(State)).map(lambda states: tuple(sorted(states))),
     on_duplicate=st.sampled_from(OnDuplicate),
 )
+arrays = st.builds(
+    ArraySpec,
+    size=st.integers(1, MOST_INDICES),
+    max_parallel=st.none() | st.integers(1, MOST_INDICES),
+    max_failures=st.none() | st.integers(0, MOST_INDICES),
+)
 specs = st.builds(
     _spec,
     graph=graphs,
@@ -113,6 +120,7 @@ specs = st.builds(
     total_timeout=st.none() | lengths(315_360_000),
     deadline=st.none() | instants,
     idle_timeout=st.none() | lengths(31_536_000),
+    array=st.none() | arrays,
 )
 attempts = st.builds(
     Attempt,
@@ -183,6 +191,8 @@ def jobs(draw: st.DrawFn) -> Job:
             message=texts,
             start_at=st.none() | instants,
             ended_at=st.none() | instants,
+            array_counts=st.none() | st.builds(ArrayCounts, counts, counts, counts, counts),
+            index=st.none() | st.builds(Index, ids, counts, st.just(0), st.none() | texts),
             **{name: st.just(value) for name, value in tried.items()},
         )
     )

@@ -18,12 +18,14 @@ from jobservice.model.job import Job
 @JOB
 @click.option("-f", "--follow", is_flag=True, help="Go on as the output grows, until the job ends.")
 @click.option("--attempt", default=0, metavar="N", help="Of this attempt; 0 is the newest [0].")
+@click.option("--index", type=int, metavar="N", help="Of this index of the array JOB.")
 @click.option("--stdout", "stream", flag_value="stdout", help="Only standard output.")
 @click.option("--stderr", "stream", flag_value="stderr", help="Only standard error.")
 @client_options
 def logs_command(
-    *, job: str, follow: bool, attempt: int, stream: str | None, address: str | None, as_json: bool
-) -> None:
+    *, job: str, follow: bool, attempt: int, index: int | None, stream: str | None,
+    address: str | None, as_json: bool,
+) -> None:  # fmt: skip
     r"""Print the output of a job, byte for byte.
 
     Its standard output goes to ours, its standard error to ours. Where output over the limit of the
@@ -33,8 +35,11 @@ def logs_command(
     Examples:
       jobservice logs "$id" > output.txt
       jobservice logs -f --stderr "$id"
+      jobservice logs --index 17 "$array"
     """
     with connected(address) as client:
+        if index is not None:
+            job = client.index(job, index).job_id
         for chunk in client.logs(job, attempt, stream=stream, follow=follow):
             show_json(chunk) if as_json else _write(chunk)
             sys.stdout.flush()

@@ -111,13 +111,29 @@ def _job_fields(job: Job) -> Iterator[tuple[str, str]]:
     yield "queue time", length(spec.queue_timeout)
     yield "total time", length(spec.total_timeout)
     yield "deadline", instant(spec.deadline)
-    yield "attempts", f"{job.attempt_count} (at most {spec.retry.max_attempts} may fail)"
+    yield "array", _array(job)
+    if spec.array is None:
+        yield "attempts", f"{job.attempt_count} (at most {spec.retry.max_attempts} may fail)"
     yield "state", coloured(job.state)
     yield "reason", _reason(job)
     yield "created", instant(job.created_at)
     yield "next start", instant(job.start_at)
     yield "started", instant(job.started_at)
     yield "ended", instant(job.ended_at)
+
+
+def _array(job: Job) -> str:
+    """How far an array is, or which index of one a job is."""
+    if job.index is not None:
+        item = "" if job.index.item is None else f": {one_line(job.index.item)}"
+        return f"index {job.index.index} of {job.index.array_job_id}{item}"
+    if job.spec.array is None or job.array_counts is None:
+        return ""
+    counts, array = job.array_counts, job.spec.array
+    parts = {"active": counts.active, "succeeded": counts.succeeded, "failed": counts.failed}
+    parts |= {"cancelled or skipped": counts.dropped, "not begun": array.size - counts.made}
+    told = ", ".join(f"{count:,} {name}" for name, count in parts.items() if count)
+    return f"{array.size:,} indices: {told}"
 
 
 def _key(key: ConcurrencyKey) -> str:
@@ -194,6 +210,7 @@ def list_command(
       jobservice list --active
       jobservice list --state failed --name 'nightly-*' --limit 10
       jobservice list --filter 'state = FAILED AND NOT exit_code = 1'
+      jobservice list --array "$id" --state failed
       jobservice list --json --limit 0 | jq -r .job_id
     """
     if active and wanted:

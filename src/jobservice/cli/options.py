@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -209,6 +210,7 @@ def filter_options(command: Command) -> Command:
             help="Only jobs with this label; may be given several times.",
         ),
         click.option("--queue", default="", metavar="QUEUE", help="Only jobs of this queue."),
+        click.option("--array", default="", metavar="JOB", help="Only the indices of this array."),
         click.option(
             "--name", default="", metavar="NAME",
             help="Only jobs of this name; a * at the end stands for any rest.",
@@ -223,9 +225,12 @@ def filter_options(command: Command) -> Command:
 
 
 def filters(
-    name: str, queue: str, labels: tuple[tuple[str, str], ...], expression: str
+    name: str, queue: str, array: str, labels: tuple[tuple[str, str], ...], expression: str
 ) -> dict[str, Any]:
     """The filters of the SDK that were given."""
+    if array:
+        indices = f"array_job_id = {json.dumps(array)}"
+        expression = f"{indices} AND ({expression})" if expression else indices
     given: dict[str, Any] = {
         "name": name, "queue": queue, "labels": dict(labels), "filter": expression
     }  # fmt: skip

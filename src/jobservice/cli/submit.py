@@ -3,7 +3,7 @@
 import dataclasses
 import datetime as dt
 import sys
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import click
 
@@ -170,6 +170,24 @@ from jobservice.model.unique import UniqueKey, UniqueScope
     "--deadline", type=INSTANT, metavar="INSTANT", help="When it has to be final; as for --at."
 )
 @click.option(
+    "--array",
+    type=int,
+    metavar="N",
+    help="Stand for N jobs of this command; each finds its index, from 0, in JOBSERVICE_ARRAY_INDEX.",
+)
+@click.option(
+    "--array-items",
+    type=click.File("r", encoding="utf-8", errors="strict"),
+    metavar="FILE",
+    help="One for each line of FILE, handed to it as JOBSERVICE_ARRAY_ITEM; - is our stdin.",
+)
+@click.option(
+    "--max-parallel", type=int, metavar="N", help="How many indices may run at once [no limit]."
+)
+@click.option(
+    "--max-failures", type=int, metavar="N", help="Stop the array once more indices failed [never]."
+)
+@click.option(
     "--request-id", metavar="ID", help="Create the job once, however often this is called with ID."
 )
 @click.option("--wait", is_flag=True, help="Show progress on stderr; exit with the job's code.")
@@ -192,6 +210,7 @@ def submit_command(
       jobservice submit --after "$build" --after "$lint:finished" -- ./publish
       jobservice submit --key db --key gpu:4:2 -- ./train
       jobservice submit --unique report-2026-11 --unique-window 1h -- ./report
+      jobservice submit --array 1000 --max-parallel 8 -- ./simulate
     """
     request_id = given.pop("request_id") or ""
     with connected(address) as client:
@@ -216,6 +235,7 @@ def given_options(given: dict[str, Any]) -> Any:
             options[name] = dict(options[name])
     if source is not None:
         options["stdin"] = source.read()
+    _put_items(options)
     policy = options.pop("on_conflict", None)
     if policy is not None:
         if "keys" not in options:
@@ -251,6 +271,19 @@ def _unique(options: dict[str, Any]) -> UniqueKey | None:
         rules.get("unique_states", ()),
         ON_DUPLICATE[rules.get("on_duplicate", "return")],
     )
+
+
+def _put_items(options: dict[str, Any]) -> None:
+    """Have an array stand for the lines of a file."""
+    lines: TextIO | None = options.pop("array_items", None)
+    if lines is None:
+        return
+    if "array" in options:
+        raise click.UsageError("--array and --array-items exclude each other.")
+    try:
+        options["array"] = lines.read().removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"--array-items {lines.name} is no UTF-8: {error}.") from None
 
 
 def _wait(client: Client, job: Job, *, as_json: bool) -> int:

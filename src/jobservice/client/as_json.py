@@ -17,7 +17,7 @@ from jobservice.model.limit import LimitUse
 from jobservice.model.operation import Operation
 from jobservice.model.queue import Queue, QueueStats
 from jobservice.model.schedule import Backfill, Preview, Run, Schedule
-from jobservice.wire import convert, limits, queues, schedules
+from jobservice.wire import convert, limits, queues, schedules, times
 from jobservice.wire import messages as pb
 from jobservice.wire.operations import operation_message
 
@@ -102,11 +102,11 @@ def _(value: JobStatus) -> dict[str, Any]:
             lost_count=value.lost_count,
             progress_percent=value.progress_percent,
             current_step=value.current_step,
-            estimated_completion=convert.maybe_timestamp(value.estimated_completion),
-            next_attempt_time=convert.maybe_timestamp(value.start_at),
-            create_time=convert.timestamp(value.created_at),
-            start_time=convert.maybe_timestamp(value.started_at),
-            end_time=convert.maybe_timestamp(value.ended_at),
+            estimated_completion=times.maybe_timestamp(value.estimated_completion),
+            next_attempt_time=times.maybe_timestamp(value.start_at),
+            create_time=times.timestamp(value.created_at),
+            start_time=times.maybe_timestamp(value.started_at),
+            end_time=times.maybe_timestamp(value.ended_at),
             revision=value.revision,
         )
     )

@@ -22,13 +22,14 @@ from jobservice.model.lifecycle import Reason, State
 from jobservice.model.limit import ConcurrencyKey
 from jobservice.model.operation import Action
 from jobservice.model.spec import PRIORITIES, Dependency, DependencyPolicy, RetryPolicy
-from jobservice.wire import convert
+from jobservice.wire import convert, times
 from jobservice.wire import messages as pb
 
 BATCH_JOBS = 1000
 """What one BatchCreateJobs may hold."""
 BATCH_BYTES = 8 << 20
 """Half of what the service receives at most in one message."""
+_ARRAY_RULES = ("max_parallel", "max_failures")
 _RETRY_OPTIONS = ("retries", "max_attempts", "retry_policy")
 
 JobRef = str | Job | JobStatus
@@ -115,6 +116,7 @@ def job_message(argv: Sequence[str], options: JobOptions, path: str = "job") -> 
             unique_key=_unique(options),
             fairness_key=options.get("fairness_key", ""),
             fairness_weight=options.get("fairness_weight", 0.0),
+            array=_array(options),
             **_editable_fields(options),
         )
 
@@ -202,6 +204,22 @@ def _unique(options: JobOptions) -> pb.UniqueKey | None:
     return pb.UniqueKey(key=given) if isinstance(given, str) else convert.unique_message(given)
 
 
+def _array(options: JobOptions) -> pb.Array | None:
+    given = options.get("array")
+    rules = {key: options[key] for key in _ARRAY_RULES if key in options}  # type: ignore[literal-required]
+    if given is None:
+        if rules:
+            text = f"is about an array: give `array` too, beside {' and '.join(rules)}"
+            raise _invalid("job.array", text)
+        return None
+    if isinstance(given, str):
+        text = f"must be how many indices, or a list of items; for one item, give [{given!r}]"
+        raise _invalid("job.array", text)
+    if isinstance(given, int):
+        return pb.Array(size=given, **rules)
+    return pb.Array(items=given, **rules)
+
+
 def _priority(priority: int | str) -> int:
     if isinstance(priority, int):
         return priority
@@ -222,9 +240,9 @@ def _duration(options: Mapping[str, Any], name: str) -> Duration | None:
 def duration_of(length: Length, field: str) -> Duration:
     """The message of a length of time, however it is given."""
     if isinstance(length, dt.timedelta):
-        return convert.duration(length)
+        return times.duration(length)
     try:
-        return convert.duration(dt.timedelta(seconds=length))
+        return times.duration(dt.timedelta(seconds=length))
     except OverflowError:
         raise _invalid(field, f"is longer than any may be; got {length!r}") from None
 
@@ -237,7 +255,7 @@ def timestamp_of(at: dt.datetime, field: str) -> Timestamp:
     """The message of an instant, which must be aware."""
     if at.tzinfo is None:
         raise _invalid(field, f"must be an aware instant, with its time zone; got {at!r}")
-    return convert.timestamp(at)
+    return times.timestamp(at)
 
 
 def _bytes(data: bytes | str) -> bytes:
@@ -284,8 +302,8 @@ def history_request(
     with refusing(""):
         return pb.GetJobHistoryRequest(
             states=_numbers(states),
-            ended_after=None if after is None else convert.timestamp(after),
-            ended_before=None if before is None else convert.timestamp(before),
+            ended_after=None if after is None else times.timestamp(after),
+            ended_before=None if before is None else times.timestamp(before),
             page_size=page_size,
             **filters,
         )
@@ -327,20 +345,20 @@ def to_status(message: pb.JobStatus) -> JobStatus:
         job_id=message.job_id,
         state=State(message.state),
         revision=message.revision,
-        created_at=convert.to_instant(message.create_time),
+        created_at=times.to_instant(message.create_time),
         reason=Reason(message.reason),
         message=message.reason_message,
         waiting_reason=message.waiting_reason,
-        queue_position=convert.maybe_value(message, "queue_position"),
+        queue_position=times.maybe_value(message, "queue_position"),
         attempt=convert.to_attempt(message.attempt) if message.HasField("attempt") else None,
         failure_count=message.failure_count,
         lost_count=message.lost_count,
-        progress_percent=convert.maybe_value(message, "progress_percent"),
+        progress_percent=times.maybe_value(message, "progress_percent"),
         current_step=message.current_step,
-        estimated_completion=convert.maybe_instant(message, "estimated_completion"),
-        start_at=convert.maybe_instant(message, "next_attempt_time"),
-        started_at=convert.maybe_instant(message, "start_time"),
-        ended_at=convert.maybe_instant(message, "end_time"),
+        estimated_completion=times.maybe_instant(message, "estimated_completion"),
+        start_at=times.maybe_instant(message, "next_attempt_time"),
+        started_at=times.maybe_instant(message, "start_time"),
+        ended_at=times.maybe_instant(message, "end_time"),
     )
 
 

@@ -19,7 +19,7 @@ from jobservice.model.schedule import (
     Run,
     Schedule,
 )
-from jobservice.wire import convert
+from jobservice.wire import convert, times
 from jobservice.wire import messages as pb
 from jobservice.wire import schedules as wire
 from jobservice.wire.stubs import ScheduleServiceStub
@@ -128,7 +128,7 @@ class Schedules:
         request = pb.PauseScheduleRequest(
             schedule_id=name_of(schedule),
             reason=reason,
-            resume_time=convert.maybe_timestamp(until),
+            resume_time=times.maybe_timestamp(until),
         )
         return wire.to_schedule(self._call(self._stub.PauseSchedule, request).schedule)
 
@@ -153,7 +153,7 @@ class Schedules:
             schedule_id=name_of(schedule),
             timing=fields.get("timing"),
             count=count,
-            after=convert.maybe_timestamp(after),
+            after=times.maybe_timestamp(after),
         )
         return wire.to_preview(self._call(self._stub.PreviewSchedule, request))
 
@@ -183,8 +183,8 @@ class Schedules:
         """
         request = pb.BackfillScheduleRequest(
             schedule_id=name_of(schedule),
-            start_time=convert.timestamp(start_at),
-            end_time=convert.timestamp(end_at),
+            start_time=times.timestamp(start_at),
+            end_time=times.timestamp(end_at),
             jobs_per_minute=jobs_per_minute,
             validate_only=validate_only,
         )

@@ -196,6 +196,19 @@ class Client(OperationCalls):
         request = pb.GetJobRequest(job_id=job_id_of(job))
         return convert.to_job(self._call(self._stub.GetJob, request).job)
 
+    def index(self, array: JobRef, number: int) -> Job:
+        """The job of one index of an array, without its attempts.
+
+        Raises:
+            NotFound: there is none: it has not been made yet, or was deleted.
+        """
+        array_id = job_id_of(array)
+        named = f'array_job_id = "{array_id}" AND array_index = {number}'
+        found = next(self.list(filter=named), None)
+        if found is None:
+            raise NotFound(f"Array {array_id} has no job for index {number}.", job_id=array_id)
+        return found
+
     def status(self, job: JobRef) -> JobStatus:
         """Where a job is now, and what it waits for."""
         request = pb.GetJobStatusRequest(job_id=job_id_of(job))

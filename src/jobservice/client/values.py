@@ -77,6 +77,13 @@ class JobOptions(TypedDict, total=False):
     """How long it may take all in all, with every wait and attempt; left out, without a limit."""
     deadline: dt.datetime | None
     """When it has to be final, an aware instant; left out, never."""
+    array: int | Sequence[str]
+    """Has it stand for many of its kind: how many, or an item for each, which its process finds in
+    `JOBSERVICE_ARRAY_ITEM`."""
+    max_parallel: int
+    """How many indices of an array may run at once; left out, without a limit."""
+    max_failures: int
+    """Once more indices have failed the array is stopped; left out, never."""
 
 
 class JobEdits(TypedDict, total=False):

@@ -13,7 +13,7 @@ from jobservice.engine.watch import ChangeFeed, Subscription
 from jobservice.errors import EtagMismatch, NotFound
 from jobservice.model.event import EventKind
 from jobservice.model.job import Job
-from jobservice.model.lifecycle import FINAL
+from jobservice.model.lifecycle import FINAL, State
 from jobservice.store.port import JobKey, Refusal, Stopped, StopRequest
 
 _ETAG = re.compile(r"e[1-9a-f][0-9a-f]{0,14}")
@@ -62,6 +62,7 @@ async def delete(
             if allow_missing:
                 return
             raise
+        parts.signals.arrays.ring()
         parts.signals.deletions.ring()
         while await parts.store.find_job(key) is not None:
             await _until_deleted(subscription, key)
@@ -110,6 +111,8 @@ async def _stop(parts: Parts, request: StopRequest) -> Stopped:
         raise stale(request.job_id)
     if answer.fence is not None:
         parts.signals.stop([answer.fence])
+    elif answer.state is State.STOPPING:
+        parts.signals.arrays.ring()
     elif answer.state in FINAL:
         parts.signals.children_moved()
         parts.signals.schedules.ring()

@@ -44,6 +44,8 @@ class Leases:
         claimed = await self._parts.store.claim_jobs(
             worker_id=worker_id, limit=limit, lease_until=now + self._lease, now=now
         )
+        if claimed.opened:
+            self._parts.signals.arrays.ring()
         if claimed.waits_for_rate:
             self._parts.signals.timers.ring()
         return claimed.claims
@@ -61,13 +63,14 @@ class Leases:
         parts = self._parts
         now = parts.clock.now()
         settle = settler(now, parts.random)
-        deletable = awaited = scheduled = False
+        deletable = awaited = scheduled = counted = False
 
         def settle_and_look(live: LiveJob, end: AttemptEnd) -> Settlement:
-            nonlocal deletable, awaited, scheduled
+            nonlocal deletable, awaited, scheduled, counted
             deletable = deletable or live.delete_requested
             awaited = awaited or live.has_children
             scheduled = scheduled or live.is_of_schedule
+            counted = counted or live.is_index
             return settle(live, end)
 
         settled = await parts.store.finish_attempts(ends, settle_and_look, now=now)
@@ -78,6 +81,8 @@ class Leases:
             parts.signals.work.ring()  # what ended may have been at a limit
         if deletable:
             parts.signals.deletions.ring()
+        if counted:
+            parts.signals.arrays.ring()
         if awaited:
             parts.signals.children_moved()
         if scheduled:

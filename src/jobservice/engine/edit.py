@@ -5,7 +5,7 @@ from jobservice.engine.cancel import not_found, stale
 from jobservice.engine.parts import Parts
 from jobservice.errors import InvalidTransition
 from jobservice.model.job import EDITABLE_ALWAYS, Edits, Job
-from jobservice.model.lifecycle import FINAL
+from jobservice.model.lifecycle import FINAL, State
 from jobservice.store.port import JobKey, Refusal
 
 
@@ -31,7 +31,8 @@ async def retry(parts: Parts, key: JobKey) -> Job:
 
     Raises:
         NotFound: there is no such job.
-        InvalidTransition: it is not final, is being deleted, or its deadline has passed.
+        InvalidTransition: it is not final, is being deleted, or its deadline has passed; it is an array
+            that succeeded, or an index of one that does not go on.
     """
     answer = await parts.store.retry_job(key, now=parts.clock.now())
     if isinstance(answer, Refusal):
@@ -51,6 +52,13 @@ async def _refused(parts: Parts, key: JobKey, refusal: Refusal, fields: list[str
     elif fields:
         listed = ", ".join(fields)
         message = f"Job {key.job_id} is {job.state.name}: {listed} cannot be changed now."
+    elif job.state in FINAL and job.spec.array is not None and job.state is State.SUCCEEDED:
+        message = f"All of array {key.job_id} succeeded; submit it anew to have it run again."
+    elif job.state in FINAL and job.index is not None:
+        message = (
+            f"Job {key.job_id} is an index of array {job.index.array_job_id}, which is not RUNNING: "
+            "retry the array, and what did not succeed of it runs again."
+        )
     elif job.state in FINAL:
         until = rfc3339(job.spec.deadline)
         message = f"Job {key.job_id} had until {until}; submit it anew to have it run again."

@@ -53,6 +53,8 @@ class Signals:
     timers: Timers = dataclasses.field(default_factory=Timers)
     children: Bell = dataclasses.field(default_factory=Bell)
     """Jobs that others depend on ended, or are run again."""
+    arrays: Bell = dataclasses.field(default_factory=Bell)
+    """The turn of an array came, an index of one ended, or one is to be stopped or deleted."""
     deletions: Bell = dataclasses.field(default_factory=Bell)
     """Final jobs are to be deleted."""
     schedules: Bell = dataclasses.field(default_factory=Bell)
@@ -67,6 +69,7 @@ class Signals:
         self.children.ring()
         self.work.ring()
         self.timers.ring()
+        self.arrays.ring()
 
     def stop(self, fences: Sequence[Fence]) -> None:
         """Tell the workers of this process that these attempts are to end."""

@@ -46,6 +46,7 @@ _COMPARED = (
     "total_timeout",
     "deadline",
     "idle_timeout",
+    "array",
 )
 _COMPARED_COMMAND = ("argv", "env", "stdin", "work_dir")
 

@@ -8,6 +8,8 @@ from jobservice.engine.finish import settler
 from jobservice.engine.fire import Fires
 from jobservice.engine.parts import Parts
 from jobservice.errors import JobServiceError
+from jobservice.model.ids import RANDOM_BITS
+from jobservice.store.array_port import SettledArrays
 from jobservice.telemetry import Logger, logger
 
 BATCH = 500
@@ -50,6 +52,7 @@ class Sweeps:
             group.create_task(self._forever(self.release_due))
             group.create_task(self._forever(self.wake_parked))
             group.create_task(self._forever(self.settle_children))
+            group.create_task(self._forever(self.settle_arrays))
             group.create_task(self._forever(self.collect_deleted))
             group.create_task(self._forever(self.forget))
             group.create_task(self._forever(self._fires.fire))
@@ -96,6 +99,34 @@ class Sweeps:
         else:
             await parts.signals.children.wait(parts.clock, self._poll_s)
 
+    async def settle_arrays(self) -> None:
+        """Make the next indices of arrays, and count those that ended."""
+        parts, after, again = self._parts, ("", ""), False
+        while True:
+            settled = await parts.store.settle_arrays(
+                after,
+                now=parts.clock.now(),
+                randomness=parts.random.getrandbits(RANDOM_BITS - 1),
+            )
+            self._tell_of_arrays(settled)
+            again = again or settled.again
+            if settled.after is None:
+                break
+            after = settled.after
+        if not again:
+            await parts.signals.arrays.wait(parts.clock, self._poll_s)
+
+    def _tell_of_arrays(self, settled: SettledArrays) -> None:
+        signals = self._parts.signals
+        if settled.queued:
+            signals.work.ring()
+        if settled.ended:
+            signals.children_moved()
+        if settled.deletable:
+            signals.deletions.ring()
+        if settled.stopping:
+            signals.stop(settled.stopping)
+
     async def collect_deleted(self) -> None:
         """Remove the files, then the rows, of final jobs whose deletion was asked for."""
         parts = self._parts
@@ -108,6 +139,7 @@ class Sweeps:
         )
         clean = [each.key for each, gone in zip(deletable, removed, strict=True) if gone]
         deleted = await parts.store.delete_jobs(clean, now=parts.clock.now())
+        parts.signals.arrays.ring()  # one of them may have been the last of an array
         if sum(deleted) < len(deletable):
             await parts.clock.sleep(AFTER_ERROR_S)
 

@@ -32,6 +32,8 @@ class EventKind(enum.IntEnum):
     UNBLOCKED = 19
     REOPENED = 20
     MOVED = 21
+    OPENED = 22
+    """The turn of an array came."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

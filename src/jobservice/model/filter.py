@@ -235,6 +235,8 @@ FIELDS: Mapping[str, Field] = {
     "failure_count": Field(_NUMBER, lambda job: job.failure_count),
     "exit_code": Field(_NUMBER, lambda job: job.exit_code),
     "schedule": Field(_TEXT, lambda job: job.schedule or None),
+    "array_job_id": Field(_TEXT, lambda job: job.index.array_job_id if job.index else None),
+    "array_index": Field(_NUMBER, lambda job: job.index.index if job.index else None),
     "create_time": Field(_INSTANT, lambda job: _us(job.created_at)),
     "start_time": Field(_INSTANT, lambda job: _us(job.started_at)),
     "end_time": Field(_INSTANT, lambda job: _us(job.ended_at)),
@@ -283,6 +285,17 @@ _ORDERS: Mapping[Comparator, Callable[..., bool]] = {
 def states_of(filter_: Filter) -> frozenset[State]:
     """The states that a job may be in which the filter stands for: a list need look at no others."""
     return _states(filter_, wanted=True)
+
+
+def array_of(filter_: Filter) -> str | None:
+    """The array that all jobs which the filter stands for are indices of; None where it names none."""
+    match filter_:
+        case Compare("array_job_id", Comparator.EQ, value, is_prefix=False):
+            return str(value)
+        case AllOf(terms):
+            return next(filter(None, map(array_of, terms)), None)
+        case _:
+            return None
 
 
 def _states(filter_: Filter, *, wanted: bool) -> frozenset[State]:

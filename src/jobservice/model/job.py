@@ -5,6 +5,7 @@ import datetime as dt
 import enum
 from collections.abc import Mapping
 
+from jobservice.model.array import ArrayCounts, Index
 from jobservice.model.graph import Verdict
 from jobservice.model.lifecycle import Reason, State
 from jobservice.model.spec import JobSpec
@@ -95,6 +96,10 @@ class Job:
     """Of each of the dependencies; empty in lists."""
     existing: bool = False
     """In the answer of a create: it was there before, and stands for the job that was asked for."""
+    array_counts: ArrayCounts | None = None
+    """How far an array is."""
+    index: Index | None = None
+    """Which index of which array it is."""
 
     @property
     def etag(self) -> str:
@@ -116,6 +121,12 @@ class NewJob:
     """When a SCHEDULED one becomes due."""
     schedule: str = ""
     schedule_at: dt.datetime | None = None
+    index: Index | None = None
+    """Of an array, whose command it runs."""
+    queued_at: dt.datetime | None = None
+    """Since when it counts as waiting; None is since its creation."""
+    claim_key: int | None = None
+    """Its place in the queue; None is by priority and age."""
 
 
 EDITABLE_ALWAYS = frozenset({"name", "labels"})

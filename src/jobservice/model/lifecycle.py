@@ -64,6 +64,7 @@ class Trigger(enum.StrEnum):
     """What may happen to a job. Where a trigger has several results, the engine says which."""
 
     CLAIM = "claim"
+    OPEN = "open"
     UNCLAIM = "unclaim"
     SUCCEED = "succeed"
     FAIL = "fail"
@@ -105,6 +106,7 @@ TRANSITIONS: Mapping[tuple[State, Trigger], State] = MappingProxyType(
         (_S.HELD, _T.SKIP): _S.SKIPPED,
         (_S.HELD, _T.FAIL): _S.FAILED,
         (_S.QUEUED, _T.CLAIM): _S.RUNNING,
+        (_S.QUEUED, _T.OPEN): _S.RUNNING,
         (_S.QUEUED, _T.HOLD): _S.HELD,
         (_S.QUEUED, _T.CANCEL): _S.CANCELLED,
         (_S.QUEUED, _T.FAIL): _S.FAILED,

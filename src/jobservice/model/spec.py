@@ -5,6 +5,7 @@ import datetime as dt
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from jobservice.model.array import ArraySpec
 from jobservice.model.graph import Condition, OnUnmet, Rule
 from jobservice.model.limit import NORMAL_WEIGHT, ConcurrencyKey
 from jobservice.model.unique import UniqueKey
@@ -103,3 +104,5 @@ class JobSpec:
     deadline: dt.datetime | None = None
     idle_timeout: dt.timedelta | None = None
     """How long one attempt may be silent; None is without a limit."""
+    array: ArraySpec | None = None
+    """Where the job stands for many of its kind."""

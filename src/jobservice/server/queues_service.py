@@ -9,9 +9,9 @@ from jobservice.engine.parts import Parts
 from jobservice.model.queue import Pause, PauseMode
 from jobservice.server.calls import Calls
 from jobservice.server.handlers import handlers_of
-from jobservice.wire import convert, tokens
 from jobservice.wire import messages as pb
 from jobservice.wire import queues as wire
+from jobservice.wire import times, tokens
 
 
 class QueuesService:
@@ -75,7 +75,7 @@ class QueuesService:
             PauseMode(request.mode or PauseMode.HOLD),
             self._parts.clock.now(),
             request.reason,
-            convert.maybe_instant(request, "resume_time"),
+            times.maybe_instant(request, "resume_time"),
         )
         queue = await queues.pause_queue(self._parts, tenant, request.name, pause)
         return pb.PauseQueueResponse(queue=wire.queue_message(queue))

@@ -10,7 +10,7 @@ from jobservice.server import asked
 from jobservice.server.calls import Calls
 from jobservice.server.handlers import handlers_of
 from jobservice.store.schedule_port import ScheduleKey
-from jobservice.wire import convert, tokens
+from jobservice.wire import convert, times, tokens
 from jobservice.wire import messages as pb
 from jobservice.wire import schedules as wire
 
@@ -78,7 +78,7 @@ class SchedulesService:
             self._parts,
             ScheduleKey(tenant, request.schedule_id),
             reason=request.reason,
-            until=convert.maybe_instant(request, "resume_time"),
+            until=times.maybe_instant(request, "resume_time"),
         )
         return pb.PauseScheduleResponse(schedule=wire.schedule_message(found))
 
@@ -97,7 +97,7 @@ class SchedulesService:
             ScheduleKey(tenant, request.schedule_id),
             timing,
             count=request.count or DEFAULT_PREVIEW,
-            after=convert.maybe_instant(request, "after"),
+            after=times.maybe_instant(request, "after"),
         )
         return wire.preview_message(found)
 
@@ -111,7 +111,7 @@ class SchedulesService:
         begun = await schedules.backfill(
             self._parts,
             ScheduleKey(tenant, request.schedule_id),
-            (convert.to_instant(request.start_time), convert.to_instant(request.end_time)),
+            (times.to_instant(request.start_time), times.to_instant(request.end_time)),
             jobs_per_minute=request.jobs_per_minute or DEFAULT_RATE,
             validate_only=request.validate_only,
         )

@@ -20,6 +20,8 @@ COLUMNS: Mapping[str, str] = {
     "attempt_count": "jobs.attempt_count",
     "failure_count": "jobs.failure_count",
     "exit_code": "jobs.exit_code",
+    "array_job_id": "jobs.array_id",
+    "array_index": "jobs.array_index",
     "schedule": "jobs.schedule",
     "create_time": "jobs.created_us",
     "start_time": "jobs.started_us",

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobservice.clock import from_us, to_us
-from jobservice.model.filter import states_of
+from jobservice.model.filter import array_of, states_of
 from jobservice.model.job import Job
 from jobservice.model.lifecycle import ACTIVE, FINAL, LIVE, State
 from jobservice.model.operation import Place
@@ -168,20 +168,29 @@ def _direction(order: Order) -> str:
 
 
 def _way(dialect: Dialect, query: JobQuery, *, begun: bool) -> str | None:
-    return way_of(dialect, query.order, query.states, begun, query.created_before is not None)
+    in_array = query.filter is not None and array_of(query.filter) is not None
+    bounded = query.created_before is not None
+    return way_of(dialect, query.order, query.states, begun, bounded, in_array)
 
 
 @functools.lru_cache(maxsize=512)
 def way_of(
-    dialect: Dialect, order: Order, states: frozenset[State], begun: bool, bounded: bool
+    dialect: Dialect,
+    order: Order,
+    states: frozenset[State],
+    begun: bool,
+    bounded: bool,
+    in_array: bool,
 ) -> str | None:
     """The jobs to walk over, in order, as instants and ids; None where there are none to look at."""
     queries = dialect.queries
     if order is Order.ENDED_DESC:
         walk = queries["walk_ended"].text
         runs = [f"{walk} {int(state)}" for state in sorted(states & FINAL)]
+    elif in_array:
+        runs = [queries["walk_indices"].text]
     elif states <= LIVE:
-        runs = [queries["walk_live"].text]
+        runs = [queries["walk_live"].text, queries["walk_open_arrays"].text]
     else:
         runs = [queries["walk_active" if states <= ACTIVE else "walk_all"].text]
     sign, direction = ">" if order in _FORWARD else "<", _direction(order)
@@ -226,6 +235,7 @@ def _filters(dialect: Dialect, query: JobQuery) -> tuple[str, dict[str, Any]]:
         sql += dialect.labelled.format(n=n)
         values[f"key{n}"], values[f"value{n}"] = key, value
     if query.filter is not None:
+        values["array_id"] = array_of(query.filter)
         sql += f" AND {Conditions(dialect.label, values).of(query.filter)}"
     return sql, values
 

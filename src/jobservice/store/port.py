@@ -43,6 +43,7 @@ from jobservice.model.limit import Limit, LimitKind
 from jobservice.model.operation import Place
 from jobservice.model.queue import Move, Queue
 from jobservice.model.spec import JobSpec, RetryPolicy
+from jobservice.store.array_port import ArrayStore
 from jobservice.store.operation_port import OperationStore
 from jobservice.store.rule_port import COUNTED_DEPTH as COUNTED_DEPTH
 from jobservice.store.rule_port import FLOW_EVENTS as FLOW_EVENTS
@@ -147,6 +148,8 @@ class LiveJob:
     delete_requested: bool
     has_children: bool = False
     """Whether others depend on it."""
+    is_index: bool = False
+    """Whether it is one of an array."""
     reason: Reason = Reason.NONE
     """Why a STOPPING one is to end."""
     message: str = ""
@@ -190,6 +193,8 @@ class Claimed:
     """What a claim came to."""
 
     claims: list[Claim]
+    opened: bool = False
+    """The turn of an array came: its indices are to be made."""
     waits_for_rate: bool = False
     """A job was parked until a rate allows it: the time of the next due one may have changed."""
 
@@ -209,6 +214,7 @@ class StopRequest:
     """When given, the job must be at this version."""
     message: str = ""
     """Why, for a person; empty where the caller does not say."""
+    reason: Reason = Reason.USER
 
 
 class Refusal(enum.Enum):
@@ -336,7 +342,7 @@ class ChangePage:
     """Of the last one, or as asked where there is none: go on from here."""
 
 
-class Store(ScheduleStore, OperationStore, RuleStore, Protocol):
+class Store(ScheduleStore, OperationStore, RuleStore, ArrayStore, Protocol):
     """The verbs. See the head of the module for what holds for all of them."""
 
     # submit

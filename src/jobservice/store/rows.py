@@ -15,6 +15,7 @@ from typing import Any
 
 from jobservice.clock import from_us, to_us
 from jobservice.errors import PageTokenInvalid
+from jobservice.model.array import ArrayCounts, ArraySpec, Index
 from jobservice.model.attempt import Fence
 from jobservice.model.bounds import expires_at
 from jobservice.model.event import Change, Event, EventKind
@@ -167,8 +168,8 @@ def job_row(job: NewJob) -> Columns:
         job.state,
         us_or_none(job.start_at),
         created_us,
-        claim_key(spec.priority, job.created_at),
-        created_us,
+        claim_key(spec.priority, job.created_at) if job.claim_key is None else job.claim_key,
+        to_us(job.queued_at or job.created_at),
         created_us,
         to_us(counted_from),
         us_or_none(expires_at(spec, counted_from)),
@@ -176,11 +177,18 @@ def job_row(job: NewJob) -> Columns:
         *editable_row(spec),
         job.schedule or None,
         us_or_none(job.schedule_at),
+        *_array_row(job),
         spec.fairness_key,
         spec.fairness_weight,
         None if spec.unique_key is None else spec.unique_key.key,
         keys_text(spec.concurrency_keys),
     )
+
+
+def _array_row(job: NewJob) -> Columns:
+    if job.index is not None:
+        return job.index.size, job.index.array_job_id, job.index.index, job.index.item
+    return (None if job.spec.array is None else job.spec.array.size), None, None, None
 
 
 def editable_row(spec: JobSpec) -> Columns:
@@ -270,6 +278,11 @@ def job_of(row: Columns, attempts: Sequence[Attempt] = (), dependencies: str | N
         keys,
         blocked_key,
         unique,
+        array_size,
+        array_id,
+        array_index,
+        array_item,
+        array,
         *more,
     ) = row
     editable, full = more[:_EDITABLE], more[_EDITABLE:]
@@ -282,7 +295,8 @@ def job_of(row: Columns, attempts: Sequence[Attempt] = (), dependencies: str | N
             concurrency_keys=keys_of(keys),
             fairness_key=fairness_key,
             fairness_weight=fairness_weight,
-            unique_key=unique_of(unique),
+            unique_key=unique_of(unique) if array_id is None else None,
+            array=array_of(array_size, array),
         ),
         blocked_key=blocked_key,
         state=State(state),
@@ -305,8 +319,18 @@ def job_of(row: Columns, attempts: Sequence[Attempt] = (), dependencies: str | N
         attempts=tuple(attempts),
         schedule=schedule or "",
         schedule_at=instant_or_none(schedule_us),
+        array_counts=None if array is None else ArrayCounts(*parse_json(array)[2:]),
+        index=(None if array_id is None else Index(array_id, array_index, array_size, array_item)),
         **_judged(reason, dependencies),
     )
+
+
+def array_of(size: int, text: str | None) -> ArraySpec | None:
+    """The array that a job is, out of the fragment `array_columns`; without its items."""
+    if text is None:
+        return None
+    max_parallel, max_failures, *_ = parse_json(text)
+    return ArraySpec(size, (), max_parallel, max_failures)
 
 
 def _judged(reason: int, dependencies: str | None) -> Mapping[str, Any]:
@@ -373,13 +397,29 @@ def spec_of(
 
 def submitted_of(row: Columns) -> JobSpec:
     """What was submitted, out of the columns of `find_submitted` behind tenant and id."""
-    *command, cluster, limit, editable, keys, fairness_key, weight, unique, dependencies = row
+    (
+        *command,
+        cluster,
+        limit,
+        editable,
+        keys,
+        fairness_key,
+        weight,
+        unique,
+        array_size,
+        _,
+        _,
+        _,
+        array,
+        dependencies,
+    ) = row
     return dataclasses.replace(
         spec_of(command_of(*command), cluster, limit, parse_json(editable), dependencies),
         concurrency_keys=keys_of(keys),
         fairness_key=fairness_key,
         fairness_weight=weight,
         unique_key=unique_of(unique),
+        array=array_of(array_size, array),
     )
 
 

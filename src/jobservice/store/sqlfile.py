@@ -7,7 +7,7 @@
 The header says which moves of `model/lifecycle.py` the statement makes (several are separated by
 `;`, alternatives by `|`, further `-- moves:` lines go on), and a test holds it to the statement and
 to the table. `{State.QUEUED}`, `{EventKind.DUE}` and `{AttemptState.RUNNING}` stand for the numbers.
-`{{job_columns}}` puts in the text under `-- fragment: job_columns`.
+`{{job_columns}}` puts in the text under `-- fragment: job_columns`, which may have others in it.
 
 A statement over many rows marks what is repeated, with the fields by name:
 
@@ -102,7 +102,8 @@ def load(*paths: Path) -> dict[str, Query]:
     names = [name for _, name, _, _ in sections]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"two queries of one name: {', '.join(sorted(twice))}")
-    fragments = {name: body for kind, name, _, body in sections if kind == "fragment"}
+    parts = {name: body for kind, name, _, body in sections if kind == "fragment"}
+    fragments = {name: _filled(body, parts) for name, body in parts.items()}
     return {
         name: _query(name, moves, body, fragments)
         for kind, name, moves, body in sections
@@ -136,9 +137,13 @@ def _sections(text: str) -> list[tuple[str, str, str, str]]:
 
 
 def _query(name: str, moves: str, body: str, fragments: Mapping[str, str]) -> Query:
-    source = _FRAGMENT.sub(lambda use: fragments[use[1]], body)
+    source = _filled(body, fragments)
     text = _CONSTANT.sub(lambda use: str(int(_ENUMS[use[1]][use[2]])), source)
     return Query(name, parse_moves(moves), source, _ROWS.sub(_unnested, text))
+
+
+def _filled(body: str, fragments: Mapping[str, str]) -> str:
+    return _FRAGMENT.sub(lambda use: fragments[use[1]], body)
 
 
 def _unnested(rows: re.Match[str]) -> str:

@@ -20,6 +20,7 @@ LIVE_ATTEMPTS = frozenset({AttemptState.STARTING, AttemptState.RUNNING})
 _KINDS = {
     EventKind.DUE: {Trigger.DUE},
     EventKind.CLAIMED: {Trigger.CLAIM},
+    EventKind.OPENED: {Trigger.OPEN},
     EventKind.UNCLAIMED: {Trigger.UNCLAIM},
     EventKind.RETRYING: {Trigger.RETRY_LATER},
     EventKind.LOST: {Trigger.LOSE},
@@ -74,6 +75,7 @@ async def check_invariants(
         check_job(job, told[tenant, job_id])
         check_dependencies(job)
         _check_verdicts(job, jobs)
+    check_arrays(jobs.values())
 
 
 def check_job(job: Job, events: Sequence[Event]) -> None:
@@ -93,6 +95,35 @@ def check_job(job: Job, events: Sequence[Event]) -> None:
     assert (job.start_at is not None) == scheduled or job.state in may_be, (
         f"{job.job_id} is {job.state!r}: {job.start_at=}"
     )
+
+
+def check_arrays(jobs: Iterable[Job]) -> None:
+    """Fail where an array does not agree with its indices.
+
+    Raises:
+        AssertionError: naming the array and what is wrong with it.
+    """
+    arrays: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.spec.array is not None:
+            arrays.setdefault(job.job_id, []).insert(0, job)
+        elif job.index is not None:
+            arrays.setdefault(job.index.array_job_id, []).append(job)
+    for array_id, [array, *indices] in arrays.items():
+        assert array.job_id == array_id, f"{array.job_id} outlives its array {array_id}"
+        assert array.spec.array is not None
+        assert array.array_counts is not None
+        counts, size = array.array_counts, array.spec.array.size
+        numbers = [each.index.index for each in indices if each.index is not None]
+        assert len(set(numbers)) == len(numbers), f"{array_id} has an index twice: {numbers}"
+        assert all(number < counts.made for number in numbers), f"{array_id}: {counts}, {numbers}"
+        assert counts.ended <= counts.made <= size, f"{array_id} of {size}: {counts}"
+        active = [each.job_id for each in indices if each.state not in FINAL]
+        assert len(active) <= counts.active, f"{array_id}: {counts} with the active {active}"
+        if array.state in FINAL:
+            assert not counts.active, f"{array_id} is {array.state!r}: {counts}"
+        succeeded = array.state is State.SUCCEEDED
+        assert not succeeded or counts.succeeded == size, f"{array_id} succeeded: {counts}"
 
 
 def check_dependencies(job: Job) -> None:
@@ -156,7 +187,8 @@ def _check_attempts(job: Job) -> None:
     numbers = [attempt.attempt for attempt in job.attempts]
     assert numbers == list(range(1, job.attempt_count + 1)), f"{job.job_id} has attempts {numbers}"
     live = [attempt for attempt in job.attempts if attempt.state in LIVE_ATTEMPTS]
-    newest = list(job.attempts[-1:]) if job.state in LIVE else []
+    runs = job.state in LIVE and job.spec.array is None
+    newest = list(job.attempts[-1:]) if runs else []
     assert live == newest, f"{job.job_id} is {job.state!r} with the live attempts {live}"
     for attempt in job.attempts:
         ended = attempt.state not in LIVE_ATTEMPTS

@@ -20,9 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from jobservice.clock import EPOCH
 from jobservice.model.event import Event, EventKind
 from jobservice.model.graph import Condition, OnUnmet, Rule, Verdict
 from jobservice.model.job import Attempt, AttemptState, Edits, Job, Progress
@@ -41,12 +39,21 @@ from jobservice.model.spec import (
 )
 from jobservice.model.unique import OnDuplicate, UniqueKey, UniqueScope
 from jobservice.wire._gen.v1 import job_pb2, job_service_pb2
+from jobservice.wire.arrays import array_fields, array_message, array_values, to_array
+from jobservice.wire.times import (
+    duration,
+    maybe_instant,
+    maybe_length,
+    maybe_timeout,
+    maybe_timestamp,
+    maybe_value,
+    timestamp,
+    to_instant,
+    to_timedelta,
+)
 
 _DEFAULT_RETRY = RetryPolicy()
 _DEFAULT_DEPENDENCY_POLICY = DependencyPolicy()
-_DAY_S = 86_400
-_SHORTEST = dt.timedelta.resolution
-"""A timeout below it is this: none of zero length exists."""
 
 
 class View(enum.IntEnum):
@@ -63,33 +70,6 @@ class View(enum.IntEnum):
 def view(number: int) -> View:
     """The view that a request asks for; unset is BASIC."""
     return View(number or 1)
-
-
-# --- instants and durations -------------------------------------------------------------------
-
-
-def timestamp(instant: dt.datetime) -> Timestamp:
-    """An aware UTC instant, to the microsecond."""
-    since = instant - EPOCH
-    return Timestamp(seconds=since.days * _DAY_S + since.seconds, nanos=since.microseconds * 1000)
-
-
-def to_instant(message: Timestamp) -> dt.datetime:
-    """The aware UTC instant; nanoseconds below a microsecond are dropped."""
-    return EPOCH + dt.timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
-
-
-def duration(length: dt.timedelta) -> Duration:
-    """A length of time, to the microsecond."""
-    seconds, nanos = length.days * _DAY_S + length.seconds, length.microseconds * 1000
-    if seconds < 0 < nanos:  # both parts have the same sign (google.protobuf.Duration)
-        seconds, nanos = seconds + 1, nanos - 1_000_000_000
-    return Duration(seconds=seconds, nanos=nanos)
-
-
-def to_timedelta(message: Duration) -> dt.timedelta:
-    """The length of time; nanoseconds below a microsecond are dropped."""
-    return dt.timedelta(seconds=message.seconds, microseconds=int(message.nanos / 1000))
 
 
 # --- what a user asks for ---------------------------------------------------------------------
@@ -127,6 +107,7 @@ def to_spec(job: job_pb2.Job) -> JobSpec:
         unique_key=_to_unique(job.unique_key) if job.HasField("unique_key") else None,
         fairness_key=job.fairness_key,
         fairness_weight=to_weight(job.fairness_weight),
+        array=to_array(job),
     )
 
 
@@ -229,6 +210,8 @@ def _spec_fields(spec: JobSpec) -> dict[str, Any]:
         fields["fairness_key"] = spec.fairness_key
     if spec.fairness_weight != NORMAL_WEIGHT:
         fields["fairness_weight"] = spec.fairness_weight / NORMAL_WEIGHT
+    if spec.array is not None:
+        fields["array"] = array_message(spec.array)
     if _TIMING(spec) != _NO_TIMING:
         fields |= _timing_fields(spec)
     return fields
@@ -351,8 +334,10 @@ def job_message(job: Job, view: View) -> job_pb2.Job:
     fields["command"] = _command(job.spec.command, full=full)
     if full and job.attempts:
         fields["attempts"] = [attempt_message(each) for each in job.attempts]
-    if job.attempt_count:
+    if job.attempt_count or job.spec.array is not None:
         fields |= _attempt_fields(job)
+    if job.index is not None or job.array_counts is not None:
+        fields |= array_fields(job)
     if job.spec.dependencies:
         fields |= _dependency_fields(job)
     if job.ended_at is not None:
@@ -472,11 +457,6 @@ def _progress_fields(progress: Progress, *, alive: bool) -> dict[str, Any]:
     }
 
 
-def maybe_timestamp(instant: dt.datetime | None) -> Timestamp | None:
-    """The message of an instant that may be unknown."""
-    return None if instant is None else timestamp(instant)
-
-
 # --- jobs, as a client reads them -------------------------------------------------------------
 
 
@@ -513,6 +493,7 @@ def to_job(message: job_pb2.Job) -> Job:
         schedule_at=maybe_instant(message, "schedule_time"),
         cause_job_id=message.cause_job_id,
         verdicts=tuple(Verdict(each.verdict) for each in message.dependencies if each.verdict),
+        **array_values(message),
     )
 
 
@@ -570,25 +551,3 @@ def _to_progress(
         estimated_completion=maybe_instant(message, "estimated_completion"),
         reported_at=reported_at,
     )
-
-
-def maybe_instant(message: Any, field: str) -> dt.datetime | None:
-    """The instant in a field; None where it is unset."""
-    return to_instant(getattr(message, field)) if message.HasField(field) else None
-
-
-def maybe_length(message: Any, field: str) -> dt.timedelta | None:
-    """The length of time in a field; None where it is unset."""
-    return to_timedelta(getattr(message, field)) if message.HasField(field) else None
-
-
-def maybe_timeout(message: Any, field: str) -> dt.timedelta | None:
-    """The same of a timeout, which is above zero."""
-    return (
-        max(to_timedelta(getattr(message, field)), _SHORTEST) if message.HasField(field) else None
-    )
-
-
-def maybe_value(message: Any, field: str) -> Any:
-    """The value of a field that may be unset; None where it is."""
-    return getattr(message, field) if message.HasField(field) else None

@@ -19,6 +19,7 @@ _LATER: Mapping[str, Any] = {
     "total_timeout": None,
     "deadline": None,
     "idle_timeout": None,
+    "array": None,
 }
 """Fields of `JobSpec` that the first release did not have, and what they are where not given."""
 

@@ -7,7 +7,7 @@
 """
 
 from jobservice.model.limit import NORMAL_WEIGHT, Limit, LimitKind, LimitUse, Rate
-from jobservice.wire import convert
+from jobservice.wire import convert, times
 from jobservice.wire._gen.v1 import limit_pb2
 
 
@@ -21,12 +21,12 @@ def to_limit(message: limit_pb2.Limit, tenant: str = "") -> Limit:
         max_running=message.max_running or None,
         rate=_to_rate(message.rate) if message.HasField("rate") else None,
         weight=convert.to_weight(message.weight),
-        updated_at=convert.maybe_instant(message, "update_time"),
+        updated_at=times.maybe_instant(message, "update_time"),
     )
 
 
 def _to_rate(message: limit_pb2.Rate) -> Rate:
-    return Rate(message.starts, convert.to_timedelta(message.period), message.burst or 1)
+    return Rate(message.starts, times.to_timedelta(message.period), message.burst or 1)
 
 
 def limit_message(limit: Limit) -> limit_pb2.Limit:
@@ -38,14 +38,12 @@ def limit_message(limit: Limit) -> limit_pb2.Limit:
         max_running=limit.max_running or 0,
         rate=None if rate is None else _rate_message(rate),
         weight=0 if limit.weight == NORMAL_WEIGHT else limit.weight / NORMAL_WEIGHT,
-        update_time=convert.maybe_timestamp(limit.updated_at),
+        update_time=times.maybe_timestamp(limit.updated_at),
     )
 
 
 def _rate_message(rate: Rate) -> limit_pb2.Rate:
-    return limit_pb2.Rate(
-        starts=rate.starts, period=convert.duration(rate.period), burst=rate.burst
-    )
+    return limit_pb2.Rate(starts=rate.starts, period=times.duration(rate.period), burst=rate.burst)
 
 
 def use_message(use: LimitUse) -> limit_pb2.Limit:
@@ -56,7 +54,7 @@ def use_message(use: LimitUse) -> limit_pb2.Limit:
         message.waiting = use.waiting
     message.holder_job_ids.extend(use.holders)
     if use.next_start_at is not None:
-        message.next_start_time.CopyFrom(convert.timestamp(use.next_start_at))
+        message.next_start_time.CopyFrom(times.timestamp(use.next_start_at))
     return message
 
 
@@ -65,7 +63,7 @@ def to_use(message: limit_pb2.Limit) -> LimitUse:
     return LimitUse(
         limit=to_limit(message),
         running=message.running,
-        waiting=convert.maybe_value(message, "waiting"),
+        waiting=times.maybe_value(message, "waiting"),
         holders=tuple(message.holder_job_ids),
-        next_start_at=convert.maybe_instant(message, "next_start_time"),
+        next_start_at=times.maybe_instant(message, "next_start_time"),
     )

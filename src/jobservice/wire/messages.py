@@ -4,6 +4,8 @@ from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from jobservice.wire._gen.v1.job_pb2 import Array as Array
+from jobservice.wire._gen.v1.job_pb2 import ArrayStatus as ArrayStatus
 from jobservice.wire._gen.v1.job_pb2 import Attempt as Attempt
 from jobservice.wire._gen.v1.job_pb2 import Command as Command
 from jobservice.wire._gen.v1.job_pb2 import ConcurrencyKey as ConcurrencyKey

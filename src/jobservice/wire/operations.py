@@ -3,7 +3,7 @@
 from jobservice.model.filter import parse
 from jobservice.model.operation import Action, BulkChange, Operation, OperationState
 from jobservice.wire._gen.v1 import operation_service_pb2
-from jobservice.wire.convert import (
+from jobservice.wire.times import (
     maybe_instant,
     maybe_timestamp,
     maybe_value,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from jobservice.model.filter import Filter, parse
 from jobservice.model.lifecycle import ACTIVE, FINAL, State
 from jobservice.wire._gen.v1 import job_service_pb2
-from jobservice.wire.convert import maybe_instant
+from jobservice.wire.times import maybe_instant
 
 ListRequest = (
     job_service_pb2.ListJobsRequest

@@ -11,7 +11,7 @@ from typing import Any
 
 from jobservice.clock import EPOCH
 from jobservice.model.queue import Obstacle, OnFull, Pause, PauseMode, Queue, QueueStats
-from jobservice.wire import convert
+from jobservice.wire import times
 from jobservice.wire._gen.v1 import queue_pb2, queue_service_pb2
 
 
@@ -24,11 +24,11 @@ def to_queue(message: queue_pb2.Queue, tenant: str = "") -> Queue:
         description=message.description,
         max_running=message.max_running or None,
         max_depth=message.max_depth or None,
-        max_age=convert.maybe_length(message, "max_age"),
+        max_age=times.maybe_length(message, "max_age"),
         on_full=OnFull(message.on_full or OnFull.REJECT),
         pause=_to_pause(pause) if message.HasField("pause") else None,
-        created_at=convert.maybe_instant(message, "create_time") or EPOCH,
-        updated_at=convert.maybe_instant(message, "update_time") or EPOCH,
+        created_at=times.maybe_instant(message, "create_time") or EPOCH,
+        updated_at=times.maybe_instant(message, "update_time") or EPOCH,
         edit_version=int(message.etag.removeprefix("e") or "0", 16),
     )
 
@@ -36,9 +36,9 @@ def to_queue(message: queue_pb2.Queue, tenant: str = "") -> Queue:
 def _to_pause(message: queue_pb2.QueuePause) -> Pause:
     return Pause(
         PauseMode(message.mode),
-        convert.to_instant(message.start_time),
+        times.to_instant(message.start_time),
         message.reason,
-        convert.maybe_instant(message, "resume_time"),
+        times.maybe_instant(message, "resume_time"),
     )
 
 
@@ -52,12 +52,12 @@ def queue_message(queue: Queue) -> queue_pb2.Queue:
     """A queue as the wire has it; `default` has no times before somebody changed it."""
     fields: dict[str, Any] = {}
     if queue.max_age is not None:
-        fields["max_age"] = convert.duration(queue.max_age)
+        fields["max_age"] = times.duration(queue.max_age)
     if queue.pause is not None:
         fields["pause"] = _pause_message(queue.pause)
     if queue.edit_version:
-        fields["create_time"] = convert.timestamp(queue.created_at)
-        fields["update_time"] = convert.timestamp(queue.updated_at)
+        fields["create_time"] = times.timestamp(queue.created_at)
+        fields["update_time"] = times.timestamp(queue.updated_at)
     return queue_pb2.Queue(
         name=queue.name,
         description=queue.description,
@@ -73,8 +73,8 @@ def _pause_message(pause: Pause) -> queue_pb2.QueuePause:
     return queue_pb2.QueuePause(
         mode=int(pause.mode),  # type: ignore[arg-type]  # the numbers are the same
         reason=pause.reason,
-        start_time=convert.timestamp(pause.since),
-        resume_time=convert.maybe_timestamp(pause.until),
+        start_time=times.timestamp(pause.since),
+        resume_time=times.maybe_timestamp(pause.until),
     )
 
 
@@ -84,7 +84,7 @@ def stats_message(stats: QueueStats) -> queue_pb2.QueueStats:
     return queue_pb2.QueueStats(
         name=stats.name,
         depth=stats.depth,
-        oldest_age=None if age is None else convert.duration(age),
+        oldest_age=None if age is None else times.duration(age),
         running=stats.running,
         created_per_second=stats.created_per_second,
         started_per_second=stats.started_per_second,
@@ -98,7 +98,7 @@ def to_stats(message: queue_pb2.QueueStats) -> QueueStats:
     return QueueStats(
         name=message.name,
         depth=message.depth,
-        oldest_age=convert.maybe_length(message, "oldest_age"),
+        oldest_age=times.maybe_length(message, "oldest_age"),
         running=message.running,
         created_per_second=message.created_per_second,
         started_per_second=message.started_per_second,

@@ -33,7 +33,7 @@ from jobservice.model.schedule import (
     Upcoming,
 )
 from jobservice.model.when import Timing
-from jobservice.wire import convert
+from jobservice.wire import convert, times
 from jobservice.wire._gen.v1 import schedule_pb2, schedule_service_pb2
 
 TIMING_FIELDS: Mapping[str, str] = {
@@ -63,30 +63,30 @@ def to_timing(message: schedule_pb2.ScheduleTiming) -> Timing:
     return Timing(
         cron=message.cron,
         every=_maybe_length(message, "every"),
-        phase=convert.to_timedelta(message.phase),
-        at=convert.maybe_instant(message, "at"),
+        phase=times.to_timedelta(message.phase),
+        at=times.maybe_instant(message, "at"),
         zone=message.time_zone or "UTC",
-        start_at=convert.maybe_instant(message, "start_time"),
-        end_at=convert.maybe_instant(message, "end_time"),
-        jitter=convert.to_timedelta(message.jitter),
+        start_at=times.maybe_instant(message, "start_time"),
+        end_at=times.maybe_instant(message, "end_time"),
+        jitter=times.to_timedelta(message.jitter),
     )
 
 
 def _maybe_length(message: Any, field: str) -> dt.timedelta | None:
-    return convert.to_timedelta(getattr(message, field)) if message.HasField(field) else None
+    return times.to_timedelta(getattr(message, field)) if message.HasField(field) else None
 
 
 def timing_message(timing: Timing) -> schedule_pb2.ScheduleTiming:
     """When a schedule fires, as the wire has it."""
     return schedule_pb2.ScheduleTiming(
         cron=timing.cron,
-        every=None if timing.every is None else convert.duration(timing.every),
-        phase=convert.duration(timing.phase) if timing.phase else None,
-        at=convert.maybe_timestamp(timing.at),
+        every=None if timing.every is None else times.duration(timing.every),
+        phase=times.duration(timing.phase) if timing.phase else None,
+        at=times.maybe_timestamp(timing.at),
         time_zone=timing.zone,
-        start_time=convert.maybe_timestamp(timing.start_at),
-        end_time=convert.maybe_timestamp(timing.end_at),
-        jitter=convert.duration(timing.jitter) if timing.jitter else None,
+        start_time=times.maybe_timestamp(timing.start_at),
+        end_time=times.maybe_timestamp(timing.end_at),
+        jitter=times.duration(timing.jitter) if timing.jitter else None,
     )
 
 
@@ -103,7 +103,7 @@ def misfire_message(misfire: Misfire) -> schedule_pb2.Misfire:
     return schedule_pb2.Misfire(
         policy=schedule_pb2.MisfirePolicy.ValueType(misfire.policy),
         max_count=misfire.max_count,
-        window=convert.duration(misfire.window),
+        window=times.duration(misfire.window),
     )
 
 
@@ -130,14 +130,14 @@ def schedule_message(schedule: Schedule) -> schedule_pb2.Schedule:
         pause_after_failures=spec.pause_after_failures,
         paused=pause is not None,
         pause_reason=pause.reason if pause else "",
-        pause_time=convert.timestamp(pause.since) if pause else None,
-        resume_time=convert.maybe_timestamp(pause.until) if pause else None,
-        next_fire_time=convert.maybe_timestamp(schedule.next_at),
-        decided_time=convert.timestamp(schedule.decided_at),
+        pause_time=times.timestamp(pause.since) if pause else None,
+        resume_time=times.maybe_timestamp(pause.until) if pause else None,
+        next_fire_time=times.maybe_timestamp(schedule.next_at),
+        decided_time=times.timestamp(schedule.decided_at),
         buffered_count=schedule.buffered_count,
         backfill=backfill_message(backfill) if backfill else None,
-        create_time=convert.timestamp(schedule.created_at),
-        update_time=convert.timestamp(schedule.updated_at),
+        create_time=times.timestamp(schedule.created_at),
+        update_time=times.timestamp(schedule.updated_at),
         etag=schedule.etag,
     )
 
@@ -146,18 +146,18 @@ def to_schedule(message: schedule_pb2.Schedule) -> Schedule:
     """The schedule of a message; when the service looks at it next is not on the wire."""
     pause = None
     if message.paused:
-        since = convert.to_instant(message.pause_time)
-        until = convert.maybe_instant(message, "resume_time")
+        since = times.to_instant(message.pause_time)
+        until = times.maybe_instant(message, "resume_time")
         pause = Pause(message.pause_reason, since, until)
     return Schedule(
         tenant=message.tenant,
         schedule_id=message.schedule_id,
         spec=to_schedule_spec(message),
-        created_at=convert.to_instant(message.create_time),
-        updated_at=convert.to_instant(message.update_time),
-        decided_at=convert.to_instant(message.decided_time),
+        created_at=times.to_instant(message.create_time),
+        updated_at=times.to_instant(message.update_time),
+        decided_at=times.to_instant(message.decided_time),
         edit_version=int(message.etag.removeprefix("e") or "0", 16),
-        next_at=convert.maybe_instant(message, "next_fire_time"),
+        next_at=times.maybe_instant(message, "next_fire_time"),
         pause=pause,
         buffered_count=message.buffered_count,
         backfill=to_backfill(message.backfill) if message.HasField("backfill") else None,
@@ -170,59 +170,59 @@ def to_schedule(message: schedule_pb2.Schedule) -> Schedule:
 def backfill_message(backfill: Backfill) -> schedule_pb2.Backfill:
     """A backfill as the wire has it."""
     return schedule_pb2.Backfill(
-        start_time=convert.timestamp(backfill.start_at),
-        end_time=convert.timestamp(backfill.end_at),
+        start_time=times.timestamp(backfill.start_at),
+        end_time=times.timestamp(backfill.end_at),
         jobs_per_minute=backfill.jobs_per_minute,
         state=schedule_pb2.BackfillState.ValueType(backfill.state),
         total_count=backfill.total_count,
         job_count=backfill.job_count,
         skipped_count=backfill.skipped_count,
-        cursor_time=convert.maybe_timestamp(backfill.cursor_at),
-        create_time=convert.timestamp(backfill.created_at),
+        cursor_time=times.maybe_timestamp(backfill.cursor_at),
+        create_time=times.timestamp(backfill.created_at),
     )
 
 
 def to_backfill(message: schedule_pb2.Backfill) -> Backfill:
     """The backfill of a message; when its next job is due is not on the wire."""
     return Backfill(
-        start_at=convert.to_instant(message.start_time),
-        end_at=convert.to_instant(message.end_time),
+        start_at=times.to_instant(message.start_time),
+        end_at=times.to_instant(message.end_time),
         jobs_per_minute=message.jobs_per_minute,
         total_count=message.total_count,
-        created_at=convert.to_instant(message.create_time),
+        created_at=times.to_instant(message.create_time),
         due_at=EPOCH,
         state=BackfillState(message.state),
         job_count=message.job_count,
         skipped_count=message.skipped_count,
-        cursor_at=convert.maybe_instant(message, "cursor_time"),
+        cursor_at=times.maybe_instant(message, "cursor_time"),
     )
 
 
 def run_message(run: Run) -> schedule_pb2.ScheduleRun:
     """A run as the wire has it."""
     return schedule_pb2.ScheduleRun(
-        nominal_time=convert.timestamp(run.nominal_at),
+        nominal_time=times.timestamp(run.nominal_at),
         cause=schedule_pb2.RunCause.ValueType(run.cause),
         outcome=schedule_pb2.RunOutcome.ValueType(run.outcome),
         job_id=run.job_id,
-        decide_time=convert.timestamp(run.decided_at),
+        decide_time=times.timestamp(run.decided_at),
         message=run.message,
         count=run.count,
-        first_nominal_time=convert.maybe_timestamp(run.first_at),
+        first_nominal_time=times.maybe_timestamp(run.first_at),
     )
 
 
 def to_run(message: schedule_pb2.ScheduleRun) -> Run:
     """The run of a message."""
     return Run(
-        nominal_at=convert.to_instant(message.nominal_time),
+        nominal_at=times.to_instant(message.nominal_time),
         cause=Cause(message.cause),
         outcome=Outcome(message.outcome),
-        decided_at=convert.to_instant(message.decide_time),
+        decided_at=times.to_instant(message.decide_time),
         message=message.message,
         job_id=message.job_id,
         count=message.count,
-        first_at=convert.maybe_instant(message, "first_nominal_time"),
+        first_at=times.maybe_instant(message, "first_nominal_time"),
     )
 
 
@@ -232,8 +232,8 @@ def preview_message(preview: Preview) -> schedule_service_pb2.PreviewScheduleRes
         words=preview.words,
         fires=[
             schedule_service_pb2.ScheduleFire(
-                nominal_time=convert.timestamp(each.nominal_at),
-                due_time=convert.timestamp(each.due_at),
+                nominal_time=times.timestamp(each.nominal_at),
+                due_time=times.timestamp(each.due_at),
                 local_time=each.local,
                 note=each.note,
             )
@@ -248,8 +248,8 @@ def to_preview(message: schedule_service_pb2.PreviewScheduleResponse) -> Preview
         message.words,
         tuple(
             Upcoming(
-                convert.to_instant(each.nominal_time),
-                convert.to_instant(each.due_time),
+                times.to_instant(each.nominal_time),
+                times.to_instant(each.due_time),
                 each.local_time,
                 each.note,
             )

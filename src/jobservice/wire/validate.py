@@ -37,6 +37,7 @@ from jobservice.wire._gen.v1 import (
     schedule_pb2,
     schedule_service_pb2,
 )
+from jobservice.wire.check_array import check_array
 from jobservice.wire.check_graph import check_dependencies, check_graph
 from jobservice.wire.plain import is_plain_batch, is_plain_create
 from jobservice.wire.remedies import REMEDIES
@@ -228,6 +229,7 @@ def _check_job(job: job_pb2.Job, path: str) -> list[Violation]:
     reserved = [name for name in env if name.startswith(RESERVED_ENV)]
     found += [_reserved(f"{path}.command.env", name) for name in sorted(reserved)]
     found += check_dependencies(job, path)
+    found += check_array(job, path)
     if job.ByteSize() > LABELS_BYTES:  # else no total can be above its limit, the smallest of all
         found += _check_pieces(command, f"{path}.command")
         found += _check_total(f"{path}.command.argv", argv, ARGV_BYTES, overhead=1)

@@ -9,8 +9,8 @@
 -- STOPPING.
 SELECT * FROM (
     SELECT fences.n, state, revision, 0, worker_id, claimed_us, attempt_started_us, failure_count,
-        lost_count, delete_requested, has_children, retry, keys, reason,
-        message, schedule IS NOT NULL
+        lost_count, delete_requested, has_children, retry, keys, reason, message,
+        schedule IS NOT NULL, array_id IS NOT NULL
     FROM (
         SELECT * FROM rows(n integer, tenant text, job_id text, attempt integer, epoch bigint)
     ) AS fences

@@ -36,7 +36,7 @@ FROM found
 -- The next jobs of a lane that no other server is looking at, with all that is needed to run them.
 WITH first AS MATERIALIZED (
     SELECT tenant, claim_key, rank, job_id, attempt_count, epoch, revision, keys, fairness_weight,
-        timeout_us, idle_timeout_us, stop_grace_us
+        timeout_us, idle_timeout_us, stop_grace_us, array_size, array_id, array_index, array_item
     FROM jobs
     WHERE state = {State.QUEUED} AND blocked_key = ''
         AND tenant = $1 AND queue = $2 AND fairness_key = $3
@@ -47,8 +47,10 @@ WITH first AS MATERIALIZED (
 )
 SELECT claim_key, rank, first.job_id, attempt_count, epoch, revision, 0, keys, fairness_weight,
     timeout_us, idle_timeout_us, stop_grace_us, output_limit_bytes, argv, work_dir, env,
-    coalesce(encode(stdin, 'hex'), '')
-FROM first JOIN job_specs USING (tenant, job_id)
+    coalesce(encode(stdin, 'hex'), ''), array_size, array_id, array_index, array_item
+FROM first JOIN job_specs
+    ON job_specs.tenant = first.tenant
+    AND job_specs.job_id = coalesce(first.array_id, first.job_id)
 ORDER BY claim_key, rank, first.job_id
 
 -- name: claim_jobs  moves: QUEUED -> RUNNING
@@ -239,7 +241,8 @@ USING (
 WHERE job_keys.ctid = doomed.place
 
 -- name: find_members
--- The jobs that name keys and are not final, each with the number of the row of its key.
+-- The jobs that name keys and are not final, each with the number of the row of its key. An array is
+-- none: its indices are.
 SELECT wanted.n, jobs.job_id, jobs.state, jobs.keys, jobs.claim_key
 FROM (SELECT * FROM rows(n integer, tenant text, key text)) AS wanted
     CROSS JOIN LATERAL (
@@ -248,4 +251,4 @@ FROM (SELECT * FROM rows(n integer, tenant text, key text)) AS wanted
     CROSS JOIN LATERAL (
         SELECT * FROM jobs WHERE tenant = named.tenant AND job_id = named.job_id OFFSET 0
     ) AS jobs
-WHERE jobs.ended_us IS NULL
+WHERE jobs.ended_us IS NULL AND (jobs.array_size IS NULL OR jobs.array_id IS NOT NULL)

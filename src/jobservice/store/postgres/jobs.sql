@@ -36,7 +36,8 @@ WHERE jobs.tenant = due.tenant AND jobs.job_id = due.job_id
 SELECT * FROM (
     SELECT wanted.n, state, revision, 0, edit_version, delete_requested, attempt_count, epoch,
         priority, queued_us, start_us, reason, dependent, has_children, keys, counted_us,
-        deadline_us, schedule IS NOT NULL
+        deadline_us, schedule IS NOT NULL, array_size IS NOT NULL AND array_id IS NULL, array_id,
+        array_told
     FROM (SELECT * FROM rows(n integer, tenant text, job_id text)) AS wanted
     JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
     ORDER BY jobs.tenant, jobs.job_id

@@ -208,11 +208,11 @@ LIMIT $3
 FOR UPDATE SKIP LOCKED
 
 -- name: find_same_command
--- The newest waiting job of a queue with the same command: a row, or none.
+-- The newest waiting job of a queue with the same command that is no array: a row, or none.
 SELECT waiting.job_id
 FROM (
     SELECT tenant, job_id, queued_us FROM jobs
-    WHERE state = {State.QUEUED} AND tenant = $1 AND queue = $2
+    WHERE state = {State.QUEUED} AND tenant = $1 AND queue = $2 AND array_size IS NULL
     ORDER BY queued_us DESC
     LIMIT 100000
 ) AS waiting

@@ -1,5 +1,12 @@
 -- Reads, each of one instant.
 
+-- fragment: array_columns
+jobs.array_size, jobs.array_id, jobs.array_index, jobs.array_item,
+    CASE WHEN jobs.array_size IS NOT NULL AND jobs.array_id IS NULL THEN (
+        SELECT json_build_array(
+            max_parallel, max_failures, made, succeeded, failed, dropped)::text
+        FROM arrays WHERE arrays.tenant = jobs.tenant AND arrays.job_id = jobs.job_id) END
+
 -- fragment: job_columns
 jobs.tenant, jobs.job_id AS job_id, jobs.state, jobs.revision, jobs.attempt_count,
     jobs.failure_count, jobs.lost_count, jobs.delete_requested, jobs.edit_version,
@@ -9,6 +16,7 @@ jobs.tenant, jobs.job_id AS job_id, jobs.state, jobs.revision, jobs.attempt_coun
     progress.percent, progress.step, progress.estimated_us, progress.reported_us,
     jobs.schedule, jobs.schedule_us,
     jobs.fairness_key, jobs.fairness_weight, jobs.keys, jobs.blocked_key, job_specs.unique_key,
+    {{array_columns}},
     jobs.priority, jobs.timeout_us, jobs.stop_grace_us, jobs.retry, jobs.queue, jobs.name,
     jobs.labels::text, jobs.start_after_us, jobs.start_delay_us,
     jobs.queue_timeout_us, jobs.total_timeout_us, jobs.deadline_us, jobs.idle_timeout_us
@@ -29,7 +37,10 @@ CASE WHEN jobs.dependent > 0 THEN (
 
 -- fragment: job_tables
 jobs
-    JOIN job_specs ON job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
+    CROSS JOIN LATERAL (
+        SELECT * FROM job_specs
+        WHERE tenant = jobs.tenant AND job_id = coalesce(jobs.array_id, jobs.job_id) OFFSET 0
+    ) AS job_specs
     LEFT JOIN progress ON progress.tenant = jobs.tenant AND progress.job_id = jobs.job_id
         AND progress.attempt = jobs.attempt_count
 
@@ -54,7 +65,8 @@ WHERE jobs.tenant = $1 AND jobs.job_id = $2
 SELECT {{job_columns}}, {{full_columns}}, {{dependency_column}}
 FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
     JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
-    JOIN job_specs ON job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
+    JOIN job_specs ON job_specs.tenant = jobs.tenant
+        AND job_specs.job_id = coalesce(jobs.array_id, jobs.job_id)
     LEFT JOIN progress ON progress.tenant = jobs.tenant AND progress.job_id = jobs.job_id
         AND progress.attempt = jobs.attempt_count
 
@@ -63,7 +75,8 @@ FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
 SELECT {{job_columns}}
 FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
     JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
-    JOIN job_specs ON job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
+    JOIN job_specs ON job_specs.tenant = jobs.tenant
+        AND job_specs.job_id = coalesce(jobs.array_id, jobs.job_id)
     LEFT JOIN progress ON progress.tenant = jobs.tenant AND progress.job_id = jobs.job_id
         AND progress.attempt = jobs.attempt_count
 
@@ -74,18 +87,20 @@ SELECT jobs.tenant, jobs.job_id, argv, work_dir, env, stdin, cluster, output_lim
         priority, timeout_us, stop_grace_us, retry, queue, name, labels::text, start_after_us,
         start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
         idle_timeout_us)::text),
-    keys, fairness_key, fairness_weight, unique_key,
+    keys, fairness_key, fairness_weight, unique_key, {{array_columns}},
     {{dependency_column}}
 FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
     JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
-    JOIN job_specs ON job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
+    JOIN job_specs ON job_specs.tenant = jobs.tenant
+        AND job_specs.job_id = coalesce(jobs.array_id, jobs.job_id)
 
 -- fragment: walked_tables
 walked
     CROSS JOIN LATERAL (
         SELECT * FROM jobs WHERE tenant = :tenant AND job_id = walked.job_id OFFSET 0) AS jobs
     CROSS JOIN LATERAL (
-        SELECT * FROM job_specs WHERE tenant = jobs.tenant AND job_id = jobs.job_id OFFSET 0
+        SELECT * FROM job_specs
+        WHERE tenant = jobs.tenant AND job_id = coalesce(jobs.array_id, jobs.job_id) OFFSET 0
     ) AS job_specs
     LEFT JOIN LATERAL (
         SELECT * FROM progress
@@ -130,6 +145,17 @@ WHERE tenant = :tenant AND ended_us IS NULL
 SELECT created_us AS instant_us, job_id
 FROM (SELECT tenant, created_us, job_id FROM jobs WHERE lease_until_us IS NOT NULL OFFSET 0) AS live
 WHERE tenant = :tenant
+
+-- name: walk_open_arrays
+-- Arrays that have no lease, and are RUNNING or STOPPING all the same.
+SELECT created_us AS instant_us, job_id FROM jobs
+WHERE tenant = :tenant AND array_size IS NOT NULL AND array_id IS NULL
+    AND (state = {State.RUNNING} OR state = {State.STOPPING})
+
+-- name: walk_indices
+-- The indices of one array.
+SELECT created_us AS instant_us, job_id FROM jobs
+WHERE tenant = :tenant AND array_id = :array_id
 
 -- name: walk_ended
 -- Jobs of one final state; its number is put behind.
@@ -191,11 +217,18 @@ SELECT min(at_us) FROM (
 -- The earliest end of a lease.
 SELECT min(lease_until_us) FROM jobs WHERE lease_until_us IS NOT NULL
 
+-- fragment: array_may_go
+CASE WHEN array_id IS NOT NULL THEN array_told = state ELSE (
+        SELECT 1 FROM jobs AS indices
+        WHERE indices.tenant = jobs.tenant AND indices.array_id = jobs.job_id LIMIT 1) IS NULL END
+
 -- name: list_deletable
--- Final jobs whose deletion was asked for.
+-- Final jobs whose deletion was asked for: an index once its array has counted it, an array once it has no
+-- index any more.
 SELECT tenant, job_id, attempt_count FROM jobs
 WHERE delete_requested
     AND state IN ({State.SUCCEEDED}, {State.FAILED}, {State.CANCELLED}, {State.SKIPPED})
+    AND (array_size IS NULL OR {{array_may_go}})
 LIMIT $1
 
 -- name: head_position

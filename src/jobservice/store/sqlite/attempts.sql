@@ -8,7 +8,7 @@ WITH fences (n, tenant, job_id, attempt, epoch) AS (
 SELECT json_group_array(json_array(
     fences.n, state, revision, last_position, worker_id, claimed_us, attempt_started_us,
     failure_count, lost_count, delete_requested, has_children, retry, keys, reason, message,
-    schedule IS NOT NULL))
+    schedule IS NOT NULL, array_id IS NOT NULL))
 FROM fences CROSS JOIN jobs
 WHERE jobs.tenant = fences.tenant AND jobs.job_id = fences.job_id
     AND jobs.attempt_count = fences.attempt AND jobs.epoch = fences.epoch

@@ -38,17 +38,19 @@ WHERE lane IS NOT NULL
 -- the lane, so nothing is sorted and nothing else is read.
 SELECT json_group_array(json_array(
     claim_key, rank, job_id, attempt_count, epoch, revision, last_position, keys, fairness_weight,
-    timeout_us, idle_timeout_us, stop_grace_us, output_limit_bytes, argv, work_dir, env, hex(stdin)))
+    timeout_us, idle_timeout_us, stop_grace_us, output_limit_bytes, argv, work_dir, env, hex(stdin),
+    array_size, array_id, array_index, array_item))
 FROM (
     SELECT
         claim_key, rank, jobs.job_id, attempt_count, epoch, revision, last_position, keys,
         fairness_weight, timeout_us, idle_timeout_us, stop_grace_us, output_limit_bytes, argv,
-        work_dir, env, stdin
+        work_dir, env, stdin, array_size, array_id, array_index, array_item
     FROM jobs CROSS JOIN job_specs
     WHERE jobs.state = {State.QUEUED} AND jobs.blocked_key = ''
         AND jobs.tenant = ?1 AND jobs.queue = ?2 AND jobs.fairness_key = ?3
         AND (jobs.claim_key, jobs.rank, jobs.job_id) > (?4, ?5, ?6)
-        AND job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
+        AND job_specs.tenant = jobs.tenant
+        AND job_specs.job_id = coalesce(jobs.array_id, jobs.job_id)
     ORDER BY jobs.claim_key, jobs.rank, jobs.job_id
     LIMIT ?7
 )
@@ -254,10 +256,11 @@ WITH gone (tenant, key, job_id) AS (VALUES /*each*/ (:tenant, :key, :job_id) /*e
 DELETE FROM job_keys WHERE (tenant, key, job_id) IN (SELECT * FROM gone)
 
 -- name: find_members
--- The jobs that name keys and are not final, each with the number of the row of its key.
+-- The jobs that name keys and are not final, each with the number of the row of its key. An array is
+-- none: its indices are.
 WITH wanted (n, tenant, key) AS (VALUES /*each*/ (:n, :tenant, :key) /*end*/)
 SELECT json_group_array(json_array(wanted.n, jobs.job_id, state, keys, claim_key))
 FROM wanted CROSS JOIN job_keys CROSS JOIN jobs
 WHERE job_keys.tenant = wanted.tenant AND job_keys.key = wanted.key
     AND jobs.tenant = job_keys.tenant AND jobs.job_id = job_keys.job_id
-    AND jobs.ended_us IS NULL
+    AND jobs.ended_us IS NULL AND (jobs.array_size IS NULL OR jobs.array_id IS NOT NULL)

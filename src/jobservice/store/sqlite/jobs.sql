@@ -32,7 +32,8 @@ WITH wanted (n, tenant, job_id) AS (VALUES /*each*/ (:n, :tenant, :job_id) /*end
 SELECT json_group_array(json_array(
     wanted.n, state, revision, last_position, edit_version, delete_requested, attempt_count,
     epoch, priority, queued_us, start_us, reason, dependent, has_children, keys, counted_us,
-    deadline_us, schedule IS NOT NULL))
+    deadline_us, schedule IS NOT NULL, array_size IS NOT NULL AND array_id IS NULL, array_id,
+    array_told))
 FROM wanted CROSS JOIN jobs
 WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
 

@@ -202,11 +202,12 @@ FROM (
 )
 
 -- name: find_same_command
--- The newest waiting job of a queue with the same command: a row, or none.
+-- The newest waiting job of a queue with the same command that is no array: a row, or none.
 SELECT json_group_array(json_array(job_id))
 FROM (
     SELECT jobs.job_id FROM jobs INDEXED BY jobs_waiting CROSS JOIN job_specs
     WHERE jobs.state = {State.QUEUED} AND jobs.tenant = ?1 AND jobs.queue = ?2
+        AND jobs.array_size IS NULL
         AND job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
         AND argv = ?3 AND env = ?4 AND work_dir = ?5 AND stdin IS ?6
     ORDER BY queued_us DESC

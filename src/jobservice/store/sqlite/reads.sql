@@ -1,5 +1,11 @@
 -- Reads: they run on connections that cannot write.
 
+-- fragment: array_columns
+jobs.array_size, jobs.array_id, jobs.array_index, jobs.array_item,
+    CASE WHEN jobs.array_size IS NOT NULL AND jobs.array_id IS NULL THEN (
+        SELECT json_array(max_parallel, max_failures, made, succeeded, failed, dropped)
+        FROM arrays WHERE arrays.tenant = jobs.tenant AND arrays.job_id = jobs.job_id) END
+
 -- fragment: job_columns
 jobs.tenant, jobs.job_id AS job_id, jobs.state, jobs.revision, jobs.attempt_count,
     jobs.failure_count, jobs.lost_count, jobs.delete_requested, jobs.edit_version,
@@ -9,6 +15,7 @@ jobs.tenant, jobs.job_id AS job_id, jobs.state, jobs.revision, jobs.attempt_coun
     progress.percent, progress.step, progress.estimated_us, progress.reported_us,
     jobs.schedule, jobs.schedule_us,
     jobs.fairness_key, jobs.fairness_weight, jobs.keys, jobs.blocked_key, job_specs.unique_key,
+    {{array_columns}},
     jobs.priority, jobs.timeout_us, jobs.stop_grace_us, jobs.retry, jobs.queue, jobs.name,
     jobs.labels, jobs.start_after_us, jobs.start_delay_us,
     jobs.queue_timeout_us, jobs.total_timeout_us, jobs.deadline_us, jobs.idle_timeout_us
@@ -18,7 +25,8 @@ job_specs.env, job_specs.stdin
 
 -- fragment: job_tables
 jobs
-    CROSS JOIN job_specs ON job_specs.tenant = jobs.tenant AND job_specs.job_id = jobs.job_id
+    CROSS JOIN job_specs ON job_specs.tenant = jobs.tenant
+        AND job_specs.job_id = coalesce(jobs.array_id, jobs.job_id)
     LEFT JOIN progress ON progress.tenant = jobs.tenant AND progress.job_id = jobs.job_id
         AND progress.attempt = jobs.attempt_count
 
@@ -74,7 +82,7 @@ SELECT jobs.tenant, jobs.job_id, argv, work_dir, env, stdin, cluster, output_lim
         priority, timeout_us, stop_grace_us, retry, queue, name, labels, start_after_us,
         start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
         idle_timeout_us)),
-    keys, fairness_key, fairness_weight, unique_key,
+    keys, fairness_key, fairness_weight, unique_key, {{array_columns}},
     {{dependency_column}}
 FROM wanted CROSS JOIN jobs CROSS JOIN job_specs
 WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
@@ -112,6 +120,17 @@ WHERE tenant = :tenant AND ended_us IS NULL
 -- Jobs that have a lease: few, so they may be sorted.
 SELECT created_us AS instant_us, job_id FROM jobs INDEXED BY jobs_leased
 WHERE tenant = :tenant AND lease_until_us IS NOT NULL
+
+-- name: walk_open_arrays
+-- Arrays that have no lease, and are RUNNING or STOPPING all the same.
+SELECT created_us AS instant_us, job_id FROM jobs
+WHERE tenant = :tenant AND array_size IS NOT NULL AND array_id IS NULL
+    AND (state = {State.RUNNING} OR state = {State.STOPPING})
+
+-- name: walk_indices
+-- The indices of one array.
+SELECT created_us AS instant_us, job_id FROM jobs
+WHERE tenant = :tenant AND array_id = :array_id
 
 -- name: walk_ended
 -- Jobs of one final state; its number is put behind.
@@ -174,11 +193,18 @@ SELECT min(at_us) FROM (
 -- The earliest end of a lease.
 SELECT min(lease_until_us) FROM jobs WHERE lease_until_us IS NOT NULL
 
+-- fragment: array_may_go
+CASE WHEN array_id IS NOT NULL THEN array_told = state ELSE (
+        SELECT 1 FROM jobs AS indices
+        WHERE indices.tenant = jobs.tenant AND indices.array_id = jobs.job_id LIMIT 1) IS NULL END
+
 -- name: list_deletable
--- Final jobs whose deletion was asked for.
+-- Final jobs whose deletion was asked for: an index once its array has counted it, an array once it has no
+-- index any more.
 SELECT tenant, job_id, attempt_count FROM jobs
 WHERE delete_requested = 1
     AND state IN ({State.SUCCEEDED}, {State.FAILED}, {State.CANCELLED}, {State.SKIPPED})
+    AND (array_size IS NULL OR {{array_may_go}})
 LIMIT ?
 
 -- name: head_position

@@ -55,7 +55,8 @@ INSERT INTO jobs (
     tenant, job_id, state, start_us, created_us, last_position, claim_key, queued_us, updated_us,
     counted_us, expires_us, queue_until_us, priority, timeout_us, stop_grace_us, retry, queue, name,
     labels, start_after_us, start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
-    idle_timeout_us, schedule, schedule_us, fairness_key, fairness_weight, unique_name, keys, blocked_key,
+    idle_timeout_us, schedule, schedule_us, array_size, array_id, array_index, array_item,
+    fairness_key, fairness_weight, unique_name, keys, blocked_key,
     dependent, has_children, revision, attempt_count, epoch, edit_version
 )
 VALUES /*each*/ (
@@ -63,6 +64,7 @@ VALUES /*each*/ (
     :updated_us, :counted_us, :expires_us, :queue_until_us, :priority, :timeout_us, :stop_grace_us,
     :retry, :queue, :name, :labels, :start_after_us, :start_delay_us, :queue_timeout_us,
     :total_timeout_us, :deadline_us, :idle_timeout_us, :schedule, :schedule_us,
+    :array_size, :array_id, :array_index, :array_item,
     :fairness_key, :fairness_weight, :unique_name, :keys, :blocked_key, :dependent, :has_children,
     1, 0, 0, 1) /*end*/
 

@@ -57,6 +57,7 @@ class _Live(NamedTuple):
     reason: int
     message: str
     is_of_schedule: bool
+    is_index: bool
 
 
 # --- start ------------------------------------------------------------------------------------
@@ -147,6 +148,7 @@ def _settled(settle: Settle, end: AttemptEnd, live: _Live) -> Settlement:
             live.lost_count,
             bool(live.delete_requested),
             bool(live.has_children),
+            bool(live.is_index),
             reason=Reason(live.reason),
             message=live.message,
             is_of_schedule=bool(live.is_of_schedule),

@@ -16,6 +16,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from jobservice.model.array import Index
 from jobservice.model.attempt import Fence
 from jobservice.model.event import EventKind
 from jobservice.model.lifecycle import State
@@ -40,6 +41,8 @@ LANES = 1_000
 """How many lanes a claim looks at; where there are more, the next claim goes on behind them."""
 PARKED = 2_000
 """How many jobs a claim parks at most."""
+OPENED = 100
+"""How many arrays a claim opens at most."""
 ROUNDS = 4
 """How often a claim begins again for jobs that it has woken itself."""
 _FEW = 4
@@ -68,15 +71,16 @@ async def claim_jobs(tx: Transaction, calls: Sequence[ClaimCall]) -> list[Claime
 
 async def _claim(tx: Transaction, call: ClaimCall) -> Claimed:
     claims: list[Claim] = []
-    waits = False
+    waits = opened = False
     for _ in range(ROUNDS):
         claiming = _Claiming(tx, call, call.limit - len(claims))
         await claiming.run()
         claims += claiming.claims
         waits = waits or bool(claiming.wakes)
+        opened = opened or bool(claiming.opened)
         if not claiming.woken or len(claims) >= call.limit:
             break
-    return Claimed(claims, waits)
+    return Claimed(claims, opened, waits)
 
 
 class _Candidate(NamedTuple):
@@ -99,6 +103,15 @@ class _Candidate(NamedTuple):
     work_dir: str
     env: str
     stdin: str
+    array_size: int | None
+    array_id: str | None
+    array_index: int | None
+    array_item: str | None
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it stands for others, which are made once its turn has come."""
+        return self.array_size is not None and self.array_id is None
 
 
 class _Lane:
@@ -170,6 +183,7 @@ class _Claiming:
         self._left_free: dict[Key, int] = {}
         self._rows: list[Row] = []
         self.claims: list[Claim] = []
+        self.opened: list[Row] = []
         self.woken = 0
 
     async def run(self) -> None:
@@ -219,7 +233,7 @@ class _Claiming:
         tenants = _turns(shares, _TENANTS, flows)
         turns = {tenant: _turns(shares, tenant, keys) for tenant, keys in flows.items()}
         chunk = self._limit if len(lanes) == 1 else max(_FEW, self._limit // len(lanes) + 1)
-        while tenants and len(self.claims) < self._limit and len(self._parked) < PARKED:
+        while tenants and len(self.claims) < self._limit and not self._is_enough():
             tenant = tenants.next()
             keys = turns[tenant]
             if not keys or self._is_full(flows[tenant]):
@@ -232,12 +246,19 @@ class _Claiming:
                 continue
             lane, job = found
             lane.pop()
+            if job.is_array:
+                self._open(lane, job)
+                continue
             if self._park(lane, job):
                 continue
             self._grant(lane, job)
             keys.take(job.fairness_weight)
             tenants.take(lane.tenant_weight or NORMAL_WEIGHT)
         await self._put_shares(tenants, turns, flows)
+
+    def _is_enough(self) -> bool:
+        """Whether more was done besides granting than one transaction should do."""
+        return len(self._parked) >= PARKED or len(self.opened) >= OPENED
 
     async def _shares(self, flows: Mapping[str, Mapping[str, object]]) -> dict[Key, int]:
         """The passes of all who have somebody to take turns with."""
@@ -366,6 +387,22 @@ class _Claiming:
             for key in keys:
                 self._use_rate((tenant, key.key), key.weight)
 
+    def _open(self, lane: _Lane, job: _Candidate) -> None:
+        now_us = self._call.now_us
+        position = self._tx.record(
+            EventRow(
+                job.last_position,
+                lane.tenant,
+                job.job_id,
+                job.revision + 1,
+                EventKind.OPENED,
+                State.RUNNING,
+                State.QUEUED,
+                now_us,
+            )
+        )
+        self.opened.append((lane.tenant, job.job_id, position, now_us))
+
     def _use_rate(self, name: Key, weight: int) -> None:
         rule = self._rules.get(name)
         if rule is not None and rule.rate is not None:
@@ -376,6 +413,8 @@ class _Claiming:
     async def _write(self) -> None:
         tx = self._tx
         await change(tx, "claim_jobs", self._rows)
+        await change(tx, "open_arrays", self.opened)
+        await change(tx, "grow_arrays", [row[:2] for row in self.opened])
         await tx.write("park_jobs", [(*key, blocked) for key, blocked in self._parked.items()])
         await tx.write(
             "use_rates",
@@ -415,9 +454,15 @@ def _reached(limit: int | None, used: int) -> bool:
 
 
 def _claim_of(tenant: str, job: _Candidate) -> Claim:
+    command = command_of(job.argv, job.work_dir, job.env, bytes.fromhex(job.stdin))
+    if job.array_id is not None:
+        assert job.array_index is not None  # the columns come together
+        assert job.array_size is not None
+        index = Index(job.array_id, job.array_index, job.array_size, job.array_item)
+        command = dataclasses.replace(command, env={**command.env, **index.env})
     return Claim(
         fence=Fence(tenant, job.job_id, job.attempts + 1, job.epoch + 1),
-        command=command_of(job.argv, job.work_dir, job.env, bytes.fromhex(job.stdin)),
+        command=command,
         timeout=span_or_none(job.timeout_us),
         stop_grace=dt.timedelta(microseconds=job.stop_grace_us),
         output_limit_bytes=job.output_limit_bytes,

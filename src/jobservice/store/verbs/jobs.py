@@ -21,13 +21,14 @@ from jobservice.model.spec import JobSpec
 from jobservice.store.port import JobKey, Refusal, Stopped, StopRequest
 from jobservice.store.rows import editable_row, us_or_none
 from jobservice.store.verbs.children import FREED, GOVERNED, decide_children
-from jobservice.store.verbs.ends import Ended, after_ends, after_revivals
-from jobservice.store.verbs.keys import free, join, leave
+from jobservice.store.verbs.ends import Ended, after_ends
+from jobservice.store.verbs.keys import free, leave
 from jobservice.store.verbs.transaction import EventRow, Row, Transaction, change
 
 CANCELLED_MESSAGE = "cancelled on request"
 STOPPING_MESSAGE = "its stop was asked for"
 HELD_MESSAGE = "held on request"
+_STOP_MESSAGES = {State.CANCELLED: CANCELLED_MESSAGE, State.STOPPING: STOPPING_MESSAGE}
 _MAY_BE_HELD = WAITING - {State.HELD}
 _BELONGINGS = (
     "delete_specs",
@@ -35,6 +36,8 @@ _BELONGINGS = (
     "delete_progress",
     "delete_dependents",
     "delete_dependencies",
+    "delete_arrays",
+    "delete_array_items",
 )
 
 _T = TypeVar("_T")
@@ -66,6 +69,17 @@ class Asked:
     counted_us: int
     deadline_us: int | None
     is_of_schedule: bool
+    is_array: bool
+    array_id: str | None
+    """The array that it is an index of."""
+    array_told: int
+    """The final state that its array has counted; 0 is none."""
+
+    def fence(self, key: Ids) -> Fence | None:
+        """Of the attempt that has to end, where it is STOPPING; an array has none."""
+        if self.state is not State.STOPPING or self.is_array:
+            return None
+        return Fence(*key, self.attempt_count, self.epoch)
 
     def tell(
         self,
@@ -174,7 +188,7 @@ async def request_stop(tx: Transaction, calls: Sequence[StopCall]) -> list[list[
     await change(tx, "stop_running", list(changes.stopping.values()))
     await change(tx, "request_deletion", list(changes.unwanted))
     await leave(tx, [(*ids, jobs[ids].keys) for ids in changes.cancelled])
-    ended = _by_instant(
+    ended = by_instant(
         (Ended(*key, State.CANCELLED, jobs[key].has_children, jobs[key].is_of_schedule), now_us)
         for key, (*_, now_us) in changes.cancelled.items()
     )
@@ -203,40 +217,40 @@ def _stop(
     if stop.delete:
         changes.unwanted[key] = None
     if job.state in WAITING:
-        changes.cancelled[key] = _ended_by_user(
+        changes.cancelled[key] = _ended(
             tx,
             key,
             job,
             EventKind.CANCELLED,
             State.CANCELLED,
-            stop.message or CANCELLED_MESSAGE,
+            stop,
             now_us,
         )
     elif job.state is State.RUNNING:
-        changes.stopping[key] = _ended_by_user(
+        changes.stopping[key] = _ended(
             tx,
             key,
             job,
             EventKind.STOPPING,
             State.STOPPING,
-            stop.message or STOPPING_MESSAGE,
+            stop,
             now_us,
         )
-    stopping = job.state is State.STOPPING
-    return Stopped(job.state, Fence(*key, job.attempt_count, job.epoch) if stopping else None)
+    return Stopped(job.state, job.fence(key))
 
 
-def _ended_by_user(
+def _ended(
     tx: Transaction,
     key: Ids,
     job: Asked,
     kind: EventKind,
     state: State,
-    message: str,
+    stop: StopRequest,
     now_us: int,
 ) -> tuple[Any, ...]:
-    position = job.tell(tx, key, kind, state, now_us, Reason.USER, message)
-    return (*key, position, Reason.USER, message, now_us)
+    message = stop.message or _STOP_MESSAGES[state]
+    position = job.tell(tx, key, kind, state, now_us, stop.reason, message)
+    return (*key, position, stop.reason, message, now_us)
 
 
 # --- edit -------------------------------------------------------------------------------------
@@ -345,7 +359,7 @@ async def read_job(tx: Transaction, key: JobKey) -> Job:
     return job
 
 
-async def _read_each(
+async def read_each(
     tx: Transaction, calls: Sequence[tuple[JobKey, int]], effects: Sequence[Effect]
 ) -> list[Job | Refusal]:
     """The answers of a verb about single jobs: the job as it is then, or why nothing was changed."""
@@ -355,42 +369,10 @@ async def _read_each(
     ]
 
 
-# --- retry ------------------------------------------------------------------------------------
+# --- common -----------------------------------------------------------------------------------
 
 
-async def retry_job(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Job | Refusal]:
-    """Queue final jobs again; calls are pairs of job and instant."""
-    return await _read_each(tx, calls, await retry_all(tx, calls))
-
-
-async def retry_all(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Effect]:
-    """As `retry_job`, without reading the jobs."""
-    jobs = await asked(tx, [(key.tenant, key.job_id) for key, _ in calls])
-    rows: list[Row] = []
-    parents: list[tuple[Ids, int]] = []
-
-    def retry(ids: Ids, job: Asked | None, now_us: int) -> Effect:
-        if job is None:
-            return Refusal.NOT_FOUND
-        too_late = job.deadline_us is not None and job.deadline_us <= now_us
-        if job.state not in FINAL or job.delete_requested or too_late:
-            return Refusal.WRONG_STATE
-        place = claim_key(job.priority, from_us(now_us))
-        position = job.tell(tx, ids, EventKind.RETRIED, State.QUEUED, now_us)
-        rows.append((*ids, position, place, now_us))
-        if job.has_children:
-            parents.append((ids, now_us))
-        return True
-
-    effects = [_effect(retry, jobs, key, now_us) for key, now_us in calls]
-    await change(tx, "retry_jobs", rows)
-    await join(tx, [(*row[:2], jobs[row[0], row[1]].keys) for row in rows])
-    for now_us, keys in _by_instant(parents).items():
-        await after_revivals(tx, keys, now_us)
-    return effects
-
-
-def _by_instant(pairs: Iterable[tuple[_T, int]]) -> Mapping[int, Sequence[_T]]:
+def by_instant(pairs: Iterable[tuple[_T, int]]) -> Mapping[int, Sequence[_T]]:
     """What belongs to each instant; calls that are run together have nearly the same."""
     found: dict[int, list[_T]] = {}
     for each, now_us in pairs:
@@ -398,12 +380,13 @@ def _by_instant(pairs: Iterable[tuple[_T, int]]) -> Mapping[int, Sequence[_T]]:
     return found
 
 
-def _effect(
+def effect(
     decide: Callable[[Ids, Asked | None, int], Effect],
     jobs: Mapping[Ids, Asked],
     key: JobKey,
     now_us: int,
 ) -> Effect:
+    """What a decision about a job, as it stands, comes to."""
     ids = key.tenant, key.job_id
     return decide(ids, jobs.get(ids), now_us)
 
@@ -413,7 +396,7 @@ def _effect(
 
 async def hold_job(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Job | Refusal]:
     """Keep waiting jobs from starting; calls are pairs of job and instant."""
-    return await _read_each(tx, calls, await hold_all(tx, calls))
+    return await read_each(tx, calls, await hold_all(tx, calls))
 
 
 async def hold_all(
@@ -433,7 +416,7 @@ async def hold_all(
         rows.append((*ids, position, Reason.USER, message, now_us))
         return True
 
-    effects = [_effect(hold, jobs, key, now_us) for key, now_us in calls]
+    effects = [effect(hold, jobs, key, now_us) for key, now_us in calls]
     await change(tx, "hold_jobs", rows)
     await free(tx, [(row[0], jobs[row[0], row[1]].keys) for row in rows])
     return effects
@@ -441,7 +424,7 @@ async def hold_all(
 
 async def release_job(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Job | Refusal]:
     """Let held jobs go on; calls are pairs of job and instant."""
-    return await _read_each(tx, calls, await release_all(tx, calls))
+    return await read_each(tx, calls, await release_all(tx, calls))
 
 
 async def release_all(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Effect]:
@@ -462,9 +445,9 @@ async def release_all(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> l
             rows.append(_released(tx, ids, job, now_us))
         return True
 
-    effects = [_effect(release, jobs, key, now_us) for key, now_us in calls]
+    effects = [effect(release, jobs, key, now_us) for key, now_us in calls]
     await change(tx, "release_jobs", rows)
-    for now_us, keys in _by_instant(blocked).items():
+    for now_us, keys in by_instant(blocked).items():
         await decide_children(tx, keys, now_us)
     return effects
 

@@ -18,6 +18,7 @@ from jobservice.store.operation_rows import operation_of
 from jobservice.store.port import JobKey, Refusal, StopRequest
 from jobservice.store.verbs import jobs as job_verbs
 from jobservice.store.verbs.jobs import Effect, StopCall
+from jobservice.store.verbs.retry import retry_all
 from jobservice.store.verbs.transaction import Transaction, change
 
 _SECOND_US = 1_000_000
@@ -136,7 +137,7 @@ async def _act(
         case Action.RELEASE:
             return await job_verbs.release_all(tx, calls), []
         case Action.RETRY:
-            return await job_verbs.retry_all(tx, calls), []
+            return await retry_all(tx, calls), []
         case _:
             edits = {"priority": asked.priority}
             return await job_verbs.update_all(tx, jobs, edits, now_us), []

@@ -36,6 +36,8 @@ _Created = tuple["InsertCall", Mapping[int, Judged]]
 _NO_NAMES: frozenset[tuple[str, str]] = frozenset()
 _STATE, _CLAIM_KEY, _QUEUE, _KEYS = 2, 5, 15, -1
 """Where the state, the place, the queue and the concurrency keys are in the row of a job."""
+ITEMS_A_ROW = 1_000
+"""How many items of an array are kept together."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,10 +84,10 @@ def insert_call(
         job_ids=job_ids,
         created_us=to_us(jobs[0].created_at),
         jobs=[job_row(job) for job in jobs],
-        specs=[spec_row(job) for job in jobs],
+        specs=[spec_row(job) for job in jobs if job.index is None],
         request=request,
         family=family_of(jobs),
-        coming=arriving(jobs),
+        coming=arriving([job for job in jobs if job.index is None]),
         has_policy=not has_waiting_keys and len(jobs) == 1 and has_policy(jobs[0]),
         unique_names=frozenset([(tenant, each) for each in names]) if names else _NO_NAMES,
         is_unique=not has_waiting_keys and bool(names),
@@ -327,6 +329,7 @@ async def _write(tx: Transaction, created: Sequence[_Created]) -> None:
     )
     await tx.write("insert_specs", [row for call in calls for row in call.specs])
     await join(tx, [(row[0], row[1], row[_KEYS]) for row, _, _ in rows if row[_KEYS]])
+    await _write_arrays(tx, [job for call in calls for job in call.new if job.spec.array])
     await tx.write(
         "insert_requests",
         [
@@ -337,6 +340,25 @@ async def _write(tx: Transaction, created: Sequence[_Created]) -> None:
     )
     for call, judged in created:
         await insert_newcomers(tx, list(judged.values()), call.created_us)
+
+
+async def _write_arrays(tx: Transaction, jobs: Sequence[NewJob]) -> None:
+    arrays = [(job.tenant, job.job_id, job.spec.array) for job in jobs if job.spec.array]
+    await tx.write(
+        "insert_arrays",
+        [
+            (*ids, array.size, array.max_parallel, array.max_failures, bool(array.items))
+            for *ids, array in arrays
+        ],
+    )
+    await tx.write(
+        "insert_array_items",
+        [
+            (*ids, first, dump_json(array.items[first : first + ITEMS_A_ROW]))
+            for *ids, array in arrays
+            for first in range(0, len(array.items), ITEMS_A_ROW)
+        ],
+    )
 
 
 def _begun(row: Columns, judged: Judged | None) -> Columns:

@@ -86,7 +86,8 @@ class _Over:
 
     def stop(self, tx: Transaction, event: EventRow, fence: Fence) -> None:
         self.stopping.append(_row(tx, event))
-        self.fences.append(fence)
+        if fence.attempt:  # an array has none
+            self.fences.append(fence)
 
 
 def _row(tx: Transaction, event: EventRow) -> Row:

@@ -12,9 +12,11 @@ from jobservice.model.operation import BulkChange, Operation
 from jobservice.model.queue import Move, Queue
 from jobservice.model.schedule import Schedule
 from jobservice.store import port
+from jobservice.store.array_port import SettledArrays
 from jobservice.store.operation_port import OperationKey, OperationStep, Stepped
 from jobservice.store.schedule_port import Change, Check, Decide, Fired, ScheduleKey
 from jobservice.store.verbs import (
+    arrays,
     attempts,
     children,
     claim,
@@ -22,6 +24,7 @@ from jobservice.store.verbs import (
     keys,
     operations,
     queues,
+    retry,
     schedules,
     submit,
     timeouts,
@@ -100,6 +103,13 @@ class WritingStore(port.Store, Generic[AnyWriter]):
     async def settle_children(self, *, now: dt.datetime, limit: int) -> int:
         return await self._writer.run(children.settle_marked, (to_us(now), limit))
 
+    async def settle_arrays(
+        self, after: tuple[str, str], *, now: dt.datetime, randomness: int
+    ) -> SettledArrays:
+        unix_ms = int(now.timestamp() * 1000)
+        call = arrays.SettleCall(after, to_us(now), unix_ms, randomness)
+        return await self._writer.run(arrays.settle_arrays, call)
+
     async def release_due(self, *, now: dt.datetime, limit: int) -> int:
         return await self._writer.run(jobs.release_due, (to_us(now), limit))
 
@@ -126,7 +136,7 @@ class WritingStore(port.Store, Generic[AnyWriter]):
         return await self._writer.run(jobs.update_job, call)
 
     async def retry_job(self, key: port.JobKey, *, now: dt.datetime) -> Job | port.Refusal:
-        return await self._writer.run(jobs.retry_job, (key, to_us(now)))
+        return await self._writer.run(retry.retry_job, (key, to_us(now)))
 
     async def hold_job(self, key: port.JobKey, *, now: dt.datetime) -> Job | port.Refusal:
         return await self._writer.run(jobs.hold_job, (key, to_us(now)))

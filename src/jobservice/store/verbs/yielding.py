@@ -26,7 +26,7 @@ async def stop_for(
         for ids, job in running.items()
     ]
     await change(tx, "stop_running", rows)
-    return [Fence(*ids, job.attempt_count, job.epoch) for ids, job in running.items()]
+    return [fence for ids, job in running.items() if (fence := job.fence(ids)) is not None]
 
 
 async def end_waiting(

@@ -483,6 +483,11 @@ class Job(_message.Message):
     CAUSE_JOB_ID_FIELD_NUMBER: _builtins.int
     DEPENDENCIES_FIELD_NUMBER: _builtins.int
     DEPENDENCY_POLICY_FIELD_NUMBER: _builtins.int
+    ARRAY_FIELD_NUMBER: _builtins.int
+    ARRAY_STATUS_FIELD_NUMBER: _builtins.int
+    ARRAY_JOB_ID_FIELD_NUMBER: _builtins.int
+    ARRAY_INDEX_FIELD_NUMBER: _builtins.int
+    ARRAY_ITEM_FIELD_NUMBER: _builtins.int
     SCHEDULE_FIELD_NUMBER: _builtins.int
     SCHEDULE_TIME_FIELD_NUMBER: _builtins.int
     CONCURRENCY_KEYS_FIELD_NUMBER: _builtins.int
@@ -537,6 +542,12 @@ class Job(_message.Message):
     """The job whose end is the first cause of the reason DEPENDENCY, down through chains; empty for other
     reasons. Lists leave this out; the message has it.
     """
+    array_job_id: _builtins.str
+    """The array that the job is an index of; empty on other jobs."""
+    array_index: _builtins.int
+    """Its index, from 0."""
+    array_item: _builtins.str
+    """The item of its index, where the array has items."""
     schedule: _builtins.str
     """The schedule that made it; empty where none did."""
     fairness_key: _builtins.str
@@ -657,6 +668,14 @@ class Job(_message.Message):
         """
 
     @_builtins.property
+    def array(self) -> Global___Array:
+        """Has the job stand for many of the same command, one for each index. Cannot be changed."""
+
+    @_builtins.property
+    def array_status(self) -> Global___ArrayStatus:
+        """How far an array is; unset on other jobs."""
+
+    @_builtins.property
     def schedule_time(self) -> _timestamp_pb2.Timestamp:
         """The nominal time that the schedule made it for."""
 
@@ -716,6 +735,11 @@ class Job(_message.Message):
         cause_job_id: _builtins.str = ...,
         dependencies: _abc.Iterable[Global___Dependency] | None = ...,
         dependency_policy: Global___DependencyPolicy | None = ...,
+        array: Global___Array | None = ...,
+        array_status: Global___ArrayStatus | None = ...,
+        array_job_id: _builtins.str = ...,
+        array_index: _builtins.int | None = ...,
+        array_item: _builtins.str | None = ...,
         schedule: _builtins.str = ...,
         schedule_time: _timestamp_pb2.Timestamp | None = ...,
         concurrency_keys: _abc.Iterable[Global___ConcurrencyKey] | None = ...,
@@ -723,16 +747,24 @@ class Job(_message.Message):
         fairness_weight: _builtins.float = ...,
         unique_key: Global___UniqueKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "command", b"command", "create_time", b"create_time", "deadline", b"deadline", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "exit_code", b"exit_code", "idle_timeout", b"idle_timeout", "next_attempt_time", b"next_attempt_time", "progress_percent", b"progress_percent", "queue_timeout", b"queue_timeout", "retry_policy", b"retry_policy", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "stop_grace", b"stop_grace", "timeout", b"timeout", "total_timeout", b"total_timeout", "unique_key", b"unique_key", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_array_index", b"_array_index", "_array_item", b"_array_item", "_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "array", b"array", "array_index", b"array_index", "array_item", b"array_item", "array_status", b"array_status", "command", b"command", "create_time", b"create_time", "deadline", b"deadline", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "exit_code", b"exit_code", "idle_timeout", b"idle_timeout", "next_attempt_time", b"next_attempt_time", "progress_percent", b"progress_percent", "queue_timeout", b"queue_timeout", "retry_policy", b"retry_policy", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "stop_grace", b"stop_grace", "timeout", b"timeout", "total_timeout", b"total_timeout", "unique_key", b"unique_key", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "attempt_count", b"attempt_count", "attempts", b"attempts", "cause_job_id", b"cause_job_id", "cluster", b"cluster", "command", b"command", "concurrency_keys", b"concurrency_keys", "create_time", b"create_time", "current_step", b"current_step", "deadline", b"deadline", "dependencies", b"dependencies", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "etag", b"etag", "exit_code", b"exit_code", "failure_count", b"failure_count", "fairness_key", b"fairness_key", "fairness_weight", b"fairness_weight", "idle_timeout", b"idle_timeout", "job_id", b"job_id", "labels", b"labels", "lost_count", b"lost_count", "name", b"name", "next_attempt_time", b"next_attempt_time", "output_limit_bytes", b"output_limit_bytes", "priority", b"priority", "progress_percent", b"progress_percent", "queue", b"queue", "queue_timeout", b"queue_timeout", "reason", b"reason", "reason_message", b"reason_message", "retry_policy", b"retry_policy", "revision", b"revision", "schedule", b"schedule", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "state", b"state", "stop_grace", b"stop_grace", "tenant", b"tenant", "timeout", b"timeout", "total_timeout", b"total_timeout", "unique_key", b"unique_key", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_array_index", b"_array_index", "_array_item", b"_array_item", "_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "array", b"array", "array_index", b"array_index", "array_item", b"array_item", "array_job_id", b"array_job_id", "array_status", b"array_status", "attempt_count", b"attempt_count", "attempts", b"attempts", "cause_job_id", b"cause_job_id", "cluster", b"cluster", "command", b"command", "concurrency_keys", b"concurrency_keys", "create_time", b"create_time", "current_step", b"current_step", "deadline", b"deadline", "dependencies", b"dependencies", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "etag", b"etag", "exit_code", b"exit_code", "failure_count", b"failure_count", "fairness_key", b"fairness_key", "fairness_weight", b"fairness_weight", "idle_timeout", b"idle_timeout", "job_id", b"job_id", "labels", b"labels", "lost_count", b"lost_count", "name", b"name", "next_attempt_time", b"next_attempt_time", "output_limit_bytes", b"output_limit_bytes", "priority", b"priority", "progress_percent", b"progress_percent", "queue", b"queue", "queue_timeout", b"queue_timeout", "reason", b"reason", "reason_message", b"reason_message", "retry_policy", b"retry_policy", "revision", b"revision", "schedule", b"schedule", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "state", b"state", "stop_grace", b"stop_grace", "tenant", b"tenant", "timeout", b"timeout", "total_timeout", b"total_timeout", "unique_key", b"unique_key", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__array_index: _TypeAlias = _typing.Literal["array_index"]  # noqa: Y015
+    _WhichOneofArgType__array_index: _TypeAlias = _typing.Literal["_array_index", b"_array_index"]  # noqa: Y015
+    _WhichOneofReturnType__array_item: _TypeAlias = _typing.Literal["array_item"]  # noqa: Y015
+    _WhichOneofArgType__array_item: _TypeAlias = _typing.Literal["_array_item", b"_array_item"]  # noqa: Y015
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
     _WhichOneofReturnType__progress_percent: _TypeAlias = _typing.Literal["progress_percent"]  # noqa: Y015
     _WhichOneofArgType__progress_percent: _TypeAlias = _typing.Literal["_progress_percent", b"_progress_percent"]  # noqa: Y015
     _WhichOneofReturnType__signal: _TypeAlias = _typing.Literal["signal"]  # noqa: Y015
     _WhichOneofArgType__signal: _TypeAlias = _typing.Literal["_signal", b"_signal"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__array_index) -> _WhichOneofReturnType__array_index | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__array_item) -> _WhichOneofReturnType__array_item | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
     @_typing.overload
@@ -741,6 +773,87 @@ class Job(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__signal) -> _WhichOneofReturnType__signal | None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class Array(_message.Message):
+    """One job that stands for many. It waits like any other, with its priority, start time, dependencies,
+    queue timeout, total timeout and deadline. From its turn on it is RUNNING, and its indices are made into
+    jobs of their own, a few ahead of their start: with its command, queue, priority, labels, keys, timeouts of
+    an attempt and retries, and in the environment of each its index. The array is SUCCEEDED once every index
+    is, else FAILED once all are final. A retry runs again what did not succeed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    MAX_PARALLEL_FIELD_NUMBER: _builtins.int
+    MAX_FAILURES_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """How many indices, 1 to 1,000,000; left out where there are items."""
+    max_parallel: _builtins.int
+    """How many indices may run at once, 1 to 1,000,000; 0 is without a limit."""
+    max_failures: _builtins.int
+    """Once more indices have failed than this, 0 to 1,000,000, the others are stopped and the array is FAILED
+    with POLICY; unset is never.
+    """
+    @_builtins.property
+    def items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One for each index, handed to it as `JOBSERVICE_ARRAY_ITEM`: at most 1,000,000, each at most 4,096 bytes
+        without a NUL. Not returned.
+        """
+
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        items: _abc.Iterable[_builtins.str] | None = ...,
+        max_parallel: _builtins.int = ...,
+        max_failures: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_failures", b"_max_failures", "max_failures", b"max_failures"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_failures", b"_max_failures", "items", b"items", "max_failures", b"max_failures", "max_parallel", b"max_parallel", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_failures: _TypeAlias = _typing.Literal["max_failures"]  # noqa: Y015
+    _WhichOneofArgType__max_failures: _TypeAlias = _typing.Literal["_max_failures", b"_max_failures"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_failures) -> _WhichOneofReturnType__max_failures | None: ...
+
+Global___Array: _TypeAlias = Array  # noqa: Y015
+
+@_typing.final
+class ArrayStatus(_message.Message):
+    """How far an array is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MADE_COUNT_FIELD_NUMBER: _builtins.int
+    SUCCEEDED_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    DROPPED_COUNT_FIELD_NUMBER: _builtins.int
+    made_count: _builtins.int
+    """How many indices were made into jobs so far."""
+    succeeded_count: _builtins.int
+    """How many succeeded."""
+    failed_count: _builtins.int
+    """How many failed."""
+    dropped_count: _builtins.int
+    """How many were cancelled or skipped."""
+    def __init__(
+        self,
+        *,
+        made_count: _builtins.int = ...,
+        succeeded_count: _builtins.int = ...,
+        failed_count: _builtins.int = ...,
+        dropped_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_count", b"dropped_count", "failed_count", b"failed_count", "made_count", b"made_count", "succeeded_count", b"succeeded_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArrayStatus: _TypeAlias = ArrayStatus  # noqa: Y015
 
 @_typing.final
 class Command(_message.Message):

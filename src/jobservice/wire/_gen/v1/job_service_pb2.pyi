@@ -72,6 +72,8 @@ class _JobEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEvent
     """It waits for jobs again, because one of them is run again."""
     JOB_EVENT_KIND_MOVED: _JobEventKind.ValueType  # 21
     """A user gave it another place in its queue."""
+    JOB_EVENT_KIND_OPENED: _JobEventKind.ValueType  # 22
+    """The turn of an array came: its indices are made into jobs."""
 
 class JobEventKind(_JobEventKind, metaclass=_JobEventKindEnumTypeWrapper):
     """What happened to a job."""
@@ -120,6 +122,8 @@ JOB_EVENT_KIND_REOPENED: JobEventKind.ValueType  # 20
 """It waits for jobs again, because one of them is run again."""
 JOB_EVENT_KIND_MOVED: JobEventKind.ValueType  # 21
 """A user gave it another place in its queue."""
+JOB_EVENT_KIND_OPENED: JobEventKind.ValueType  # 22
+"""The turn of an array came: its indices are made into jobs."""
 Global___JobEventKind: _TypeAlias = JobEventKind  # noqa: Y015
 
 class _LogStream:
