@@ -152,7 +152,7 @@ async def test_it_ends_with_its_last_index(store: Store) -> None:
 
 
 async def test_items_come_in_pieces_and_in_order(store: Store) -> None:
-    items = [f"item {n}" for n in range(2_350)]
+    items = tuple(f"item {n}" for n in range(2_350))
     new = await opened(store, len(items), items=items)
     seen: list[str | None] = []
     while not (found := await job(store, new)).ended_at:
@@ -161,7 +161,7 @@ async def test_items_come_in_pieces_and_in_order(store: Store) -> None:
         await start(store, *[each.fence for each in claims])
         await finish(store, *[end(each.fence) for each in claims])
         await settle(store)
-    assert seen == items
+    assert tuple(seen) == items
     assert found.array_counts == ArrayCounts(2_350, 2_350, 0, 0)
 
 

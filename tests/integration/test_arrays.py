@@ -3,6 +3,7 @@
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -146,6 +147,16 @@ def test_other_jobs_wait_for_all_of_it(local: Client) -> None:
     child = local.create(["true"], after=[array])
     assert local.wait(child).state is State.SUCCEEDED
     assert local.get(array).state is State.SUCCEEDED
+
+
+def test_a_schedule_makes_arrays(local: Client) -> None:
+    rules: Any = {"array": ["a", "b"], "max_parallel": 1}
+    local.schedules.create("s", ["true"], job=rules, every=86_400)
+    array = local.schedules.trigger("s").job_id
+    done = local.wait(array)
+    assert (done.state, done.schedule) == (State.SUCCEEDED, "s")
+    assert [each.index.item for each in indices(local, done) if each.index] == ["a", "b"]
+    local.schedules.delete("s")
 
 
 def test_a_request_that_is_repeated_makes_one_array(local: Client) -> None:

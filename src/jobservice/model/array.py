@@ -7,7 +7,7 @@ while that goes on and final once every index is; it never has an attempt itself
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from jobservice.model.lifecycle import Reason, State, Trigger
@@ -26,7 +26,7 @@ class ArraySpec:
     """What a user says of an array."""
 
     size: int
-    items: Sequence[str] = dataclasses.field(default=(), compare=False)
+    items: tuple[str, ...] = dataclasses.field(default=(), compare=False)
     """One for each index, or none at all; empty in what is read."""
     max_parallel: int | None = None
     """How many indices may run at once; None is without a limit."""

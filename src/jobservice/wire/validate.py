@@ -53,6 +53,8 @@ LABELS_BYTES = 16 << 10
 """All keys and values together."""
 RESERVED_ENV = "JOBSERVICE_"
 EDITABLE = sorted(jobs.EDITABLE)
+SCHEDULED_ITEMS = 10_000
+"""Of an array that a schedule makes: it keeps them, and reads them at each fire."""
 _SHOWN_CHARACTERS = 60
 
 
@@ -396,6 +398,9 @@ def _check_template(job: job_pb2.Job) -> list[Violation]:
     if job.dependencies:
         text = "must be left out of a schedule, whose jobs wait for nobody"
         found.append(Violation("schedule.job.dependencies", text, "NOT_IN_A_SCHEDULE"))
+    if len(job.array.items) > SCHEDULED_ITEMS:
+        text = f"must be at most {SCHEDULED_ITEMS:,} in a schedule; got {len(job.array.items):,}"
+        found.append(Violation("schedule.job.array.items", text, "TOO_MANY_ITEMS"))
     return found
 
 

@@ -800,7 +800,7 @@ class Array(_message.Message):
     @_builtins.property
     def items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """One for each index, handed to it as `JOBSERVICE_ARRAY_ITEM`: at most 1,000,000, each at most 4,096 bytes
-        without a NUL. Not returned.
+        without a NUL; in a schedule at most 10,000. Not returned.
         """
 
     def __init__(
