@@ -12,6 +12,7 @@ from pathlib import Path
 from bench import machine
 from bench.report import Row, notes, table
 from bench.rows import (
+    arrays,
     claim,
     history,
     idle,
@@ -36,6 +37,7 @@ ROWS: Mapping[str, Callable[[Workplace], list[Row]]] = {
     "history": history.measure,
     "limits": limits.measure,
     "schedules": schedules.measure,
+    "arrays": arrays.measure,
 }
 
 
