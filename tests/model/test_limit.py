@@ -14,6 +14,7 @@ from jobservice.model.limit import (
     Use,
     first_block,
     most_running,
+    needs,
 )
 
 SECOND_US = 1_000_000
@@ -73,11 +74,12 @@ def test_the_first_key_that_is_taken_is_told() -> None:
         {("t", "q"): 2, ("u", "q"): 1},
     )
     keys = [ConcurrencyKey("c"), ConcurrencyKey("b", limit=5), ConcurrencyKey("a", limit=1)]
-    block = first_block("t", keys, {}, use, 0)
+    block = first_block(needs("t", keys, {}), {}, use, 0)
     assert block is not None
     assert (block.key, block.wake_us) == ("a", None)
-    assert first_block("t", keys[:2], {}, use, 0) is None
+    assert first_block(needs("t", keys[:2], {}), {}, use, 0) is None
     rate = KeyRule(None, Rate(1, dt.timedelta(seconds=10)), 4 * SECOND_US)
-    block = first_block("t", keys[:1], {("t", "c"): rate}, use, SECOND_US)
+    named = {("t", "c"): rate}
+    block = first_block(needs("t", keys[:1], named), named, use, SECOND_US)
     assert block is not None
     assert (block.key, block.wake_us) == ("c", 4 * SECOND_US)

@@ -21,6 +21,7 @@ from jobservice.model.limit import (
     Use,
     first_block,
     most_running,
+    needs,
 )
 from jobservice.store.port import Holder
 
@@ -239,7 +240,7 @@ async def find_blocking_key(parts: Parts, job: Job) -> str | None:
     use = await parts.store.list_use()
     rules = await parts.store.find_rules(tenant, [key.key for key in keys])
     named = {(tenant, name): rule for name, rule in rules.items()}
-    block = first_block(tenant, keys, named, use, to_us(now))
+    block = first_block(needs(tenant, keys, named), named, use, to_us(now))
     if block is None:
         return f"waits for its turn at key {job.blocked_key}" if job.blocked_key else None
     if block.wake_us is not None:

@@ -179,21 +179,40 @@ class Blocked(NamedTuple):
     """When the rate of the key allows it; None where another job must end."""
 
 
+class Need(NamedTuple):
+    """What a job must have of a key: the same for all jobs with the same keys."""
+
+    name: tuple[str, str]
+    """Tenant and key."""
+    weight: int
+    most: int | None
+    """How much may be held at once; None is without a limit."""
+    has_rate: bool
+
+
+def needs(
+    tenant: str, keys: Iterable[ConcurrencyKey], rules: Mapping[tuple[str, str], KeyRule]
+) -> tuple[Need, ...]:
+    """What jobs with these keys must have."""
+    found = [((tenant, key.key), key, rules.get((tenant, key.key))) for key in keys]
+    return tuple(
+        Need(name, key.weight, most_running(key, rule), rule is not None and rule.rate is not None)
+        for name, key, rule in found
+    )
+
+
 def first_block(
-    tenant: str,
-    keys: Iterable[ConcurrencyKey],
-    rules: Mapping[tuple[str, str], KeyRule],
-    use: Use,
-    now_us: int,
+    needed: Iterable[Need], rules: Mapping[tuple[str, str], KeyRule], use: Use, now_us: int
 ) -> Blocked | None:
     """The first of a job's keys that it cannot have now; None when it may start."""
-    for key in keys:
-        rule = rules.get((tenant, key.key))
-        most = most_running(key, rule)
-        if most is not None and use.keys.get((tenant, key.key), 0) + key.weight > most:
-            return Blocked(key.key, None)
-        if rule is not None and rule.rate is not None:
-            free_us = rule.rate.free_us(rule.used_until_us, now_us, key.weight)
+    held = use.keys
+    for name, weight, most, has_rate in needed:
+        if most is not None and held.get(name, 0) + weight > most:
+            return Blocked(name[1], None)
+        if has_rate:
+            rule = rules[name]
+            assert rule.rate is not None  # `has_rate` says so
+            free_us = rule.rate.free_us(rule.used_until_us, now_us, weight)
             if free_us > now_us:
-                return Blocked(key.key, free_us)
+                return Blocked(name[1], free_us)
     return None

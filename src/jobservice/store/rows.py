@@ -102,7 +102,8 @@ def retry_policy(text: str) -> RetryPolicy:
     )
 
 
-def keys_text(keys: Sequence[ConcurrencyKey]) -> str:
+@functools.lru_cache(maxsize=4096)
+def keys_text(keys: tuple[ConcurrencyKey, ...]) -> str:
     """Concurrency keys as JSON; empty where there are none."""
     if not keys:
         return ""
@@ -143,12 +144,15 @@ def unique_of(text: str | None) -> UniqueKey | None:
     )
 
 
+@functools.lru_cache(maxsize=4096)
+def held_of(tenant: str, queue: str, keys: str, leases: int = 1) -> Held:
+    """What leases hold, with the text of their keys."""
+    return Held(tenant, queue, tuple((key.key, key.weight) for key in keys_of(keys)), leases)
+
+
 def use_of(rows: Iterable[Columns]) -> Use:
     """What live leases hold, out of the rows of `find_held`."""
-    return Use(
-        Held(tenant, queue, tuple((key.key, key.weight) for key in keys_of(text)), count)
-        for tenant, queue, text, count in rows
-    )
+    return Use(held_of(*row) for row in rows)
 
 
 # --- what is written --------------------------------------------------------------------------

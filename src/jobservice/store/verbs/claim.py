@@ -23,17 +23,18 @@ from jobservice.model.lifecycle import State
 from jobservice.model.limit import (
     NORMAL_WEIGHT,
     ConcurrencyKey,
-    Held,
     KeyRule,
     LimitKind,
+    Need,
     Use,
     first_block,
     most_running,
+    needs,
 )
 from jobservice.model.queue import PauseMode
 from jobservice.model.turns import Turns
 from jobservice.store.port import Claim, Claimed
-from jobservice.store.rows import command_of, keys_of, span_or_none
+from jobservice.store.rows import command_of, held_of, keys_of, span_or_none
 from jobservice.store.verbs.keys import Key, held, rules, wake
 from jobservice.store.verbs.transaction import EventRow, Row, Transaction, change
 
@@ -178,6 +179,8 @@ class _Claiming:
         self._rules: dict[Key, KeyRule] = {}
         self._asked: set[Key] = set()
         self._used_rates: set[Key] = set()
+        self._needs: dict[tuple[str, str], tuple[Need, ...]] = {}
+        self._has_rates = False
         self.wakes: dict[Key, int] = {}
         self._parked: dict[tuple[str, str], str] = {}
         self._left_free: dict[Key, int] = {}
@@ -324,7 +327,8 @@ class _Claiming:
 
     async def _learn(self, tenant: str, jobs: Sequence[_Candidate]) -> None:
         """Read what has to be known of the keys of jobs."""
-        named = {(tenant, key.key) for job in jobs if job.keys for key in keys_of(job.keys)}
+        texts = {job.keys for job in jobs if job.keys}
+        named = {(tenant, key.key) for text in texts for key in keys_of(text)}
         new = sorted(named - self._asked)
         if not new:
             return
@@ -333,21 +337,25 @@ class _Claiming:
             self._use = await held(self._tx)  # what was granted until now has no keys
         self._rules |= await rules(self._tx, new)
         self._asked.update(new)
+        self._has_rates = any(rule.rate is not None for rule in self._rules.values())
 
     def _park(self, lane: _Lane, job: _Candidate) -> bool:
         """Whether the job cannot have one of its keys, and so is parked for it."""
         if not job.keys:
             return False
         assert self._use is not None  # it was read with the first keys
-        keys, now_us = keys_of(job.keys), self._call.now_us
-        block = first_block(lane.tenant, keys, self._rules, self._use, now_us)
+        like = lane.tenant, job.keys
+        needed = self._needs.get(like)
+        if needed is None:
+            needed = self._needs[like] = needs(lane.tenant, keys_of(job.keys), self._rules)
+        block = first_block(needed, self._rules, self._use, self._call.now_us)
         if block is None:
             return False
         self._parked[lane.tenant, job.job_id] = block.key
         if block.wake_us is not None:
             name = lane.tenant, block.key
             self.wakes[name] = min(self.wakes.get(name, block.wake_us), block.wake_us)
-        self._leave(lane.tenant, keys, block.key)
+        self._leave(lane.tenant, keys_of(job.keys), block.key)
         return True
 
     def _leave(self, tenant: str, keys: Sequence[ConcurrencyKey], blocked: str) -> None:
@@ -382,10 +390,10 @@ class _Claiming:
         )
         self.claims.append(_claim_of(tenant, job))
         if self._use is not None:
-            keys = keys_of(job.keys)
-            self._use.add(Held(tenant, lane.queue, tuple((key.key, key.weight) for key in keys), 1))
-            for key in keys:
-                self._use_rate((tenant, key.key), key.weight)
+            self._use.add(held_of(tenant, lane.queue, job.keys))
+            if self._has_rates:
+                for key in keys_of(job.keys):
+                    self._use_rate((tenant, key.key), key.weight)
 
     def _open(self, lane: _Lane, job: _Candidate) -> None:
         now_us = self._call.now_us

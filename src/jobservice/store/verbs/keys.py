@@ -18,6 +18,7 @@ Waking too many is harmless: the next claim parks them again. Waking too few wou
 nothing, so a sweep looks after all keys now and then (`wake_parked`).
 """
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -41,9 +42,9 @@ KEYS_A_SWEEP = 1_000
 async def free(tx: Transaction, released: Iterable[tuple[str, str]]) -> None:
     """Jobs let go of their keys, given as tenants and the text of the keys: wake who waits for them."""
     wanted: dict[Key, int] = {}
-    for tenant, text in released:
+    for (tenant, text), count in collections.Counter(released).items():
         for key in keys_of(text):
-            wanted[tenant, key.key] = wanted.get((tenant, key.key), 0) + key.weight
+            wanted[tenant, key.key] = wanted.get((tenant, key.key), 0) + key.weight * count
     await wake(tx, wanted)
 
 
@@ -59,8 +60,15 @@ async def leave(tx: Transaction, jobs: Sequence[tuple[str, str, str]]) -> None:
 
 
 def _memberships(jobs: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    return sorted(
-        (tenant, key.key, job_id) for tenant, job_id, text in jobs for key in keys_of(text)
+    same: dict[tuple[str, str], list[str]] = {}
+    for tenant, job_id, text in jobs:
+        if text:
+            same.setdefault((tenant, text), []).append(job_id)
+    return sorted(  # nearly in order as they come, which is quick
+        (tenant, key.key, job_id)
+        for (tenant, text), job_ids in same.items()
+        for key in keys_of(text)
+        for job_id in job_ids
     )
 
 

@@ -389,11 +389,14 @@ def _created(
 async def _blocked(tx: Transaction, jobs: Sequence[Columns]) -> dict[str, str]:
     """Jobs with a key for which others of their queue are parked: they line up behind them at once."""
     queued = [job for job in jobs if job[_KEYS] and job[_STATE] == State.QUEUED]
-    wanted = {(job[0], key.key, job[_QUEUE]): None for job in queued for key in keys_of(job[_KEYS])}
-    if not wanted:
-        return {}
+    same = {(job[0], job[_KEYS], job[_QUEUE]): None for job in queued}
+    wanted = {
+        (tenant, key.key, queue): None for tenant, text, queue in same for key in keys_of(text)
+    }
     first = await first_places(tx, list(wanted))
     blocked: dict[str, str] = {}
+    if not first:
+        return blocked
     for job in queued:
         place = job[_CLAIM_KEY], 0, job[1]
         for key in keys_of(job[_KEYS]):
