@@ -167,28 +167,37 @@ LIMIT $3
 FOR UPDATE SKIP LOCKED
 
 -- name: find_unmet_indices
--- Indices of an array that ended without success, from one on, but for those that another is changing just
--- now.
+-- Indices of an array that ended without success, from one on.
 SELECT array_index, job_id FROM jobs
 WHERE tenant = $1 AND array_id = $2 AND array_index >= $3
     AND ended_us IS NOT NULL AND state > {State.SUCCEEDED}
 ORDER BY tenant, array_id, array_index
 LIMIT $4
-FOR UPDATE SKIP LOCKED
+
+-- name: lock_free_indices
+-- Which of indices nobody else is changing just now, by the number of their rows; they are locked.
+SELECT wanted.n
+FROM (SELECT * FROM rows(n integer, tenant text, job_id text)) AS wanted
+JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
+FOR UPDATE OF jobs SKIP LOCKED
 
 -- name: find_undeleted_indices
--- Indices of an array whose deletion was not asked for.
+-- Indices of an array whose deletion was not asked for, but for those that another is changing just now.
 SELECT job_id FROM jobs
 WHERE tenant = $1 AND array_id = $2 AND NOT delete_requested
 ORDER BY tenant, array_id, array_index
 LIMIT $3
+FOR UPDATE SKIP LOCKED
 
--- name: find_array_states
--- Where arrays are, each with the number of its row; they are locked.
-SELECT wanted.n, state
-FROM (SELECT * FROM rows(n integer, tenant text, job_id text)) AS wanted
-JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
-FOR UPDATE OF jobs
+-- name: find_arrays_of
+-- The arrays that jobs are indices of.
+SELECT wanted.tenant, jobs.array_id
+FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
+    CROSS JOIN LATERAL (
+        SELECT array_id FROM jobs
+        WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id OFFSET 0
+    ) AS jobs
+WHERE jobs.array_id IS NOT NULL
 
 -- name: end_arrays  moves: RUNNING -> SUCCEEDED | FAILED; STOPPING -> SUCCEEDED | FAILED | CANCELLED
 -- Nothing is left of arrays.

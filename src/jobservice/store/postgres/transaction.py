@@ -22,7 +22,14 @@ from jobservice.store.postgres import reads
 from jobservice.store.postgres.connect import Connection
 from jobservice.store.postgres.queries import QUERIES
 from jobservice.store.verbs.group import Calls, Savepoints
-from jobservice.store.verbs.touched import jobs_of, replacing_of, schedules_of, unique_of
+from jobservice.store.verbs.retry import arrays_of
+from jobservice.store.verbs.touched import (
+    jobs_of,
+    replacing_of,
+    revived_of,
+    schedules_of,
+    unique_of,
+)
 from jobservice.store.verbs.transaction import EventRow, Row
 from jobservice.store.verbs.unique import wanted_rows
 
@@ -58,6 +65,7 @@ class Transaction(Savepoints):
             jobs = jobs_of(batch)
             if unique:
                 jobs |= await self._replaced_by(batch)
+            jobs |= set(await arrays_of(self, sorted(revived_of(batch))))
             await self.read("lock_jobs", sorted(jobs))
 
     async def _replaced_by(self, batch: Calls) -> set[tuple[str, str]]:

@@ -191,6 +191,13 @@ FROM (
     LIMIT ?4
 )
 
+-- name: lock_free_indices
+-- Which of indices nobody else is changing just now, by the number of their rows: here all that there are.
+WITH wanted (n, tenant, job_id) AS (VALUES /*each*/ (:n, :tenant, :job_id) /*end*/)
+SELECT json_group_array(json_array(wanted.n))
+FROM wanted CROSS JOIN jobs
+WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
+
 -- name: find_undeleted_indices
 -- Indices of an array whose deletion was not asked for.
 SELECT json_group_array(json_array(job_id))
@@ -200,12 +207,12 @@ FROM (
     LIMIT ?3
 )
 
--- name: find_array_states
--- Where arrays are, each with the number of its row.
-WITH wanted (n, tenant, job_id) AS (VALUES /*each*/ (:n, :tenant, :job_id) /*end*/)
-SELECT json_group_array(json_array(wanted.n, state))
+-- name: find_arrays_of
+-- The arrays that jobs are indices of.
+WITH wanted (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
+SELECT json_group_array(json_array(jobs.tenant, array_id))
 FROM wanted CROSS JOIN jobs
-WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
+WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id AND array_id IS NOT NULL
 
 -- name: end_arrays  moves: RUNNING -> SUCCEEDED | FAILED; STOPPING -> SUCCEEDED | FAILED | CANCELLED
 -- Nothing is left of arrays.

@@ -304,12 +304,18 @@ class _Settling:
     async def _revive(self, array: _Array, begin: int) -> None:
         tenant, _ = array.key
         found = await self._tx.read_all("find_unmet_indices", *array.key, begin, PIECE)
-        calls = [(JobKey(tenant, index_id), self._now_us) for _, index_id in found]
-        await retry_all(self._tx, calls)
+        rows = [(n, tenant, index_id) for n, (_, index_id) in enumerate(found)]
+        free = sorted(n for [n] in await self._tx.read("lock_free_indices", rows))
+        await retry_all(self._tx, [(JobKey(*rows[n][1:]), self._now_us) for n in free])
         [[_, *counted]] = await self._tx.read("find_counts", [(0, *array.key)])
         array.put(_Rules._make(counted))
-        array.revive_from = found[-1][0] + 1 if len(found) == PIECE else None
-        self._queued = self._again = True
+        left = sorted(set(range(len(found))) - set(free))  # another changes them: once more, later
+        if left:
+            array.revive_from = found[left[0]][0]
+        else:
+            array.revive_from = found[-1][0] + 1 if len(found) == PIECE else None
+            self._again = True
+        self._queued = True
 
     async def _stop(self, array: _Array) -> None:
         assert array.rules.max_failures is not None  # else nothing is too many

@@ -17,8 +17,8 @@ from jobservice.store.operation_port import OperationKey, OperationStep, Stepped
 from jobservice.store.operation_rows import operation_of
 from jobservice.store.port import JobKey, Refusal, StopRequest
 from jobservice.store.verbs import jobs as job_verbs
-from jobservice.store.verbs.jobs import Effect, StopCall
-from jobservice.store.verbs.retry import retry_all
+from jobservice.store.verbs.jobs import Effect, StopCall, asked
+from jobservice.store.verbs.retry import arrays_of, retry_all
 from jobservice.store.verbs.transaction import Transaction, change
 
 _SECOND_US = 1_000_000
@@ -89,9 +89,10 @@ async def step_operation(tx: Transaction, calls: Sequence[StepCall]) -> list[Ste
 
 
 async def _step(tx: Transaction, step: OperationStep, now_us: int) -> Stepped | None:
-    # The jobs first, then the operation: every server locks in this order.
+    # The jobs first, with their arrays in the order of all, then the operation: as every server locks.
     keys = [JobKey(step.key.tenant, job_id) for job_id in step.job_ids]
-    await tx.read("find_asked", [(n, key.tenant, key.job_id) for n, key in enumerate(keys)])
+    ids = [(key.tenant, key.job_id) for key in keys]
+    await asked(tx, [*ids, *await arrays_of(tx, ids)])
     operation = await _locked(tx, step.key)
     if (
         operation is None

@@ -23,8 +23,10 @@ async def retry_job(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> lis
 
 async def retry_all(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> list[Effect]:
     """As `retry_job`, without reading the jobs."""
-    jobs = await asked(tx, [(key.tenant, key.job_id) for key, _ in calls])
-    open_arrays = await _open_arrays(tx, jobs)
+    keys = [(key.tenant, key.job_id) for key, _ in calls]
+    arrays = await arrays_of(tx, keys)
+    jobs = await asked(tx, [*keys, *arrays])
+    open_arrays = {ids for ids in arrays if ids in jobs and jobs[ids].state is State.RUNNING}
     rows: list[Row] = []
     parents: list[tuple[Ids, int]] = []
 
@@ -47,22 +49,21 @@ async def retry_all(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> lis
 
     effects = [effect(retry, jobs, key, now_us) for key, now_us in calls]
     await change(tx, "retry_jobs", rows)
-    arrays = [(tenant, job_id) for tenant, job_id, *_ in rows if jobs[tenant, job_id].is_array]
-    await change(tx, "revive_arrays", arrays)
+    revived = [(tenant, job_id) for tenant, job_id, *_ in rows if jobs[tenant, job_id].is_array]
+    await change(tx, "revive_arrays", revived)
     await _uncount(
         tx, {ids: job for row in rows if (job := jobs[ids := (row[0], row[1])]).array_told}
     )
     await join(tx, [(*row[:2], jobs[row[0], row[1]].keys) for row in rows])
-    for now_us, keys in by_instant(parents).items():
-        await after_revivals(tx, keys, now_us)
+    for now_us, again in by_instant(parents).items():
+        await after_revivals(tx, again, now_us)
     return effects
 
 
-async def _open_arrays(tx: Transaction, jobs: Mapping[Ids, Asked]) -> set[Ids]:
-    """The arrays of jobs that go on: only of these an index may be run again by itself."""
-    keys = sorted({(tenant, job.array_id) for (tenant, _), job in jobs.items() if job.array_id})
-    found = await tx.read("find_array_states", [(n, *key) for n, key in enumerate(keys)])
-    return {keys[n] for n, state in found if state == State.RUNNING}
+async def arrays_of(tx: Transaction, keys: Sequence[Ids]) -> list[Ids]:
+    """The arrays of jobs that are indices: who runs one again locks both, in the order of all jobs."""
+    rows = await tx.read("find_arrays_of", keys)
+    return sorted({(tenant, array_id) for tenant, array_id in rows})
 
 
 async def _uncount(tx: Transaction, indices: Mapping[Ids, Asked]) -> None:

@@ -10,6 +10,7 @@ from jobservice.store.verbs.attempts import FencesCall, FinishCall
 from jobservice.store.verbs.group import Calls
 from jobservice.store.verbs.jobs import DeleteCall, StopCall, UpdateCall
 from jobservice.store.verbs.operations import StepCall
+from jobservice.store.verbs.retry import retry_job
 from jobservice.store.verbs.schedules import ChangeCall, DropCall, FireCall
 from jobservice.store.verbs.submit import InsertCall
 from jobservice.store.verbs.unique import replaces
@@ -21,6 +22,12 @@ Keys = set[tuple[str, str]]
 def jobs_of(batch: Calls) -> Keys:
     """The jobs that calls name. What a call finds by itself (the queue, what is due) is not in it."""
     return {key for call in batch for key in _keys(call.item)}
+
+
+def revived_of(batch: Calls) -> Keys:
+    """The jobs that calls may run again, or change with such: their arrays are locked with them."""
+    calls = [call for call in batch if call.verb is retry_job or isinstance(call.item, StepCall)]
+    return jobs_of(calls)
 
 
 def unique_of(batch: Calls) -> Keys:
