@@ -6,11 +6,13 @@ worker says of an attempt carries the attempt's fence; when the lease has gone t
 is stale, the answer is False, and nothing was written.
 """
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable, Sequence
 
 from jobservice.engine.finish import settler
 from jobservice.engine.parts import Parts
+from jobservice.errors import JobServiceError
 from jobservice.model.attempt import Fence
 from jobservice.model.lease import (
     AttemptEnd,
@@ -20,8 +22,12 @@ from jobservice.model.lease import (
     LiveAttempt,
     ProgressReport,
 )
-from jobservice.model.lifecycle import FINAL
+from jobservice.model.lifecycle import FINAL, State
 from jobservice.store.port import LiveJob, Settlement
+
+LONGEST_WAIT_S = 86_400.0
+BETWEEN_LOOKS_S = 0.2
+"""Hints that come sooner than this after a look are answered by one look together."""
 
 
 class Leases:
@@ -49,6 +55,21 @@ class Leases:
         if claimed.waits_for_rate:
             self._parts.signals.timers.ring()
         return claimed.claims
+
+    async def hear_stops(self, worker_id: str) -> None:
+        """A loop: have attempts of a worker here stopped whose end another server was asked for.
+
+        It only looks at a hint; a worker that missed one hears of it when it extends its leases.
+        """
+        parts = self._parts
+        while True:
+            await parts.signals.elsewhere.wait(parts.clock, LONGEST_WAIT_S)
+            with contextlib.suppress(JobServiceError):
+                live = await parts.store.list_live(worker_id)
+                parts.signals.stop(
+                    [each.fence for each in live if each.job_state is State.STOPPING]
+                )
+            await parts.clock.sleep(BETWEEN_LOOKS_S)
 
     def on_stop(self, hear: Callable[[Sequence[Fence]], None]) -> None:
         """Have `hear` called with attempts that are to end, as soon as that is known."""

@@ -61,6 +61,8 @@ class Signals:
     """The time of the next fire may have changed, or a job ended for which a fire waits."""
     operations: Bell = dataclasses.field(default_factory=Bell)
     """An operation was begun."""
+    elsewhere: Bell = dataclasses.field(default_factory=Bell)
+    """Another server changed something."""
     stops: list[Callable[[Sequence[Fence]], None]] = dataclasses.field(default_factory=list)
     """Called with attempts that are to end; a worker adds itself."""
 
@@ -70,6 +72,12 @@ class Signals:
         self.work.ring()
         self.timers.ring()
         self.arrays.ring()
+
+    def anything(self) -> None:
+        """Another server changed something: look at everything."""
+        self.children_moved()
+        for bell in (self.deletions, self.schedules, self.operations, self.elsewhere):
+            bell.ring()
 
     def stop(self, fences: Sequence[Fence]) -> None:
         """Tell the workers of this process that these attempts are to end."""

@@ -34,6 +34,7 @@ class ChangeFeed:
         self._hint = asyncio.Event()
         self._news = asyncio.Event()
         store.on_commit(self._note_commit)
+        store.on_hint(self._note_commit)
 
     async def run(self) -> None:
         """Read changes while anybody listens. Only a cancel ends this."""

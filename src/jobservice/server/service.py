@@ -42,13 +42,16 @@ class Service:
         self._executor = executor
         self._log = logger("server")
         parts = Parts(store, clock, rng, Signals())
+        store.on_hint(parts.signals.anything)
         feed = ChangeFeed(store, capacity=settings.change_buffer, poll_s=settings.poll_s)
         files = AttemptFiles(settings.data_dir / "attempts")
         self._feed = feed
+        self._worker_id = worker_id
+        self._leases = Leases(parts, lease_s=settings.lease_s)
         self._worker = Worker(
             worker_id=worker_id,
             slots=settings.slots,
-            dispatcher=Leases(parts, lease_s=settings.lease_s),
+            dispatcher=self._leases,
             executor=executor,
             directory_of=files.directory,
             clock=clock,
@@ -86,6 +89,7 @@ class Service:
         return [
             group.create_task(self._feed.run()),
             group.create_task(self._worker.run()),
+            group.create_task(self._leases.hear_stops(self._worker_id)),
             group.create_task(self._sweeps.run(self._worker.adopted)),
             group.create_task(self._operations.run()),
         ]

@@ -579,5 +579,8 @@ class Store(ScheduleStore, OperationStore, RuleStore, ArrayStore, Protocol):
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Have `callback` called in the event loop after commits. A hint: it may be late or missing."""
 
+    def on_hint(self, callback: Callable[[], None]) -> None:
+        """The same when another server may have changed something."""
+
     async def close(self) -> None:
         """Finish what waits and let go of the database."""

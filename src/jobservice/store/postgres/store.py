@@ -1,7 +1,7 @@
 """The PostgreSQL store: the port's verbs over one writing connection and a few reading ones."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jobservice.errors import ResumeTokenExpired
 from jobservice.model.job import Job
@@ -14,6 +14,7 @@ from jobservice.store import port
 from jobservice.store.operation_port import OperationKey, OperationPage
 from jobservice.store.operation_rows import BEHIND_ALL
 from jobservice.store.postgres import reads, schedule_reads
+from jobservice.store.postgres.hints import Hints
 from jobservice.store.postgres.migrate import upgrade
 from jobservice.store.postgres.reads import Readers
 from jobservice.store.postgres.writer import Writer
@@ -34,9 +35,11 @@ class PostgresStore(WritingStore[Writer]):
     `DeadlineExceeded` when nobody knows whether a commit was made.
     """
 
-    def __init__(self, writer: Writer, readers: Readers) -> None:
+    def __init__(self, writer: Writer, readers: Readers, hints: Hints) -> None:
         self._writer = writer
         self._readers = readers
+        self._hints = hints
+        self.on_commit(hints.note_commit)
 
     @classmethod
     async def open(
@@ -49,7 +52,8 @@ class PostgresStore(WritingStore[Writer]):
         """
         await upgrade(url)
         writer = Writer(url, waiting_limit=waiting_limit, deadline_s=deadline_s)
-        return cls(writer, Readers(url, deadline_s=deadline_s))
+        hints = Hints(url, deadline_s=deadline_s)
+        return cls(writer, Readers(url, deadline_s=deadline_s), hints)
 
     # reads
 
@@ -162,6 +166,10 @@ class PostgresStore(WritingStore[Writer]):
             raise ResumeTokenExpired
         return await self._readers.run(reads.list_changes, position, after, limit)
 
+    def on_hint(self, callback: Callable[[], None]) -> None:
+        self._hints.callbacks.append(callback)
+
     async def close(self) -> None:
+        await self._hints.close()
         await self._readers.close()
         await self._writer.close()

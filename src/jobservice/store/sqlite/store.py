@@ -190,6 +190,9 @@ class SqliteStore(WritingStore[Writer]):
             return page
         return await self._readers.away(reads.list_changes, position, after, limit)
 
+    def on_hint(self, callback: Callable[[], None]) -> None:
+        pass  # there is no other server on a file
+
     async def close(self) -> None:
         await self._readers.close()
         await asyncio.shield(self._writer.close())
