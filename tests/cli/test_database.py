@@ -1,9 +1,11 @@
 """`--database`: what the command line says about PostgreSQL."""
 
 import asyncio
+import json
 import os
 import subprocess
 
+import asyncpg
 import pytest
 
 from jobservice.store.migrations import migrations
@@ -35,7 +37,9 @@ def test_the_schema_of_a_database(postgres: Postgres) -> None:
     asyncio.run(postgres.drop(url))
 
 
-@pytest.mark.parametrize("command", [["serve"], ["db", "current"], ["db", "upgrade"]])
+@pytest.mark.parametrize(
+    "command", [["serve"], ["db", "current"], ["db", "upgrade"], ["db", "check"]]
+)
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -60,3 +64,51 @@ def test_a_password_in_the_environment_is_not_told(tmp_path: object) -> None:
     ran = call("serve", "--data-dir", str(tmp_path), JOBSERVICE_DATABASE=url)
     assert ran.returncode == SETUP
     assert "hidden" not in ran.stderr + ran.stdout
+
+
+def test_a_check_of_the_schema(postgres: Postgres, tmp_path: object) -> None:
+    url = asyncio.run(postgres.new_database())
+    ran = call("db", "check", "--database", url)
+    assert (ran.returncode, ran.stdout.count("as it should be")) == (0, 1), ran.stderr
+    asyncio.run(run_sql(url, "UPDATE schema_migrations SET checksum = 'other' WHERE version = 2"))
+    asyncio.run(run_sql(url, f"DELETE FROM schema_migrations WHERE version = {KNOWN}"))
+    ran = call("db", "check", "--json", "--database", url)
+    assert ran.returncode == SETUP
+    assert json.loads(ran.stdout) == {
+        "ok": False,
+        "version": KNOWN - 1,
+        "known": KNOWN,
+        "pending": [KNOWN],
+        "changed": [2],
+        "newer": [],
+    }
+    assert "checksum" in ran.stderr
+    assert "db upgrade" in ran.stderr
+    asyncio.run(postgres.drop(url))
+    ran = call("db", "check", "--data-dir", f"{tmp_path}/none")
+    assert ran.returncode == SETUP
+    assert "db upgrade" in ran.stderr
+    assert not os.path.exists(f"{tmp_path}/none")
+
+
+def test_the_printed_sql_makes_the_schema(postgres: Postgres) -> None:
+    printed = call("db", "sql", "--database", "postgresql://nobody@127.0.0.1:1/none")
+    assert printed.returncode == 0, printed.stderr
+    url = asyncio.run(postgres.new_database())
+    asyncio.run(run_sql(url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+    asyncio.run(run_sql(url, printed.stdout))
+    assert call("db", "check", "--database", url).returncode == 0
+    asyncio.run(postgres.drop(url))
+    last = call("db", "sql", "--from", str(KNOWN - 1), "--database", url).stdout
+    assert last.count("INSERT INTO schema_migrations") == 1
+    assert "WITHOUT ROWID" in call("db", "sql", "--to", "1").stdout
+    refused = call("db", "sql", "--from", str(KNOWN + 1))
+    assert (refused.returncode, refused.stdout) == (SETUP, "")
+
+
+async def run_sql(url: str, text: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(text)
+    finally:
+        await connection.close()

@@ -13,7 +13,9 @@ from jobservice.store.port import JobKey
 from jobservice.store.sqlite.connect import check_version, open_reader, open_writer
 from jobservice.store.sqlite.migrate import (
     MIGRATIONS,
+    check,
     current,
+    sql,
     upgrade,
     upgrade_connection,
 )
@@ -32,8 +34,8 @@ def tables(path: Path) -> set[str]:
 def folder_with(tmp_path: Path, **files: str) -> Path:
     folder = tmp_path / "migrations"
     folder.mkdir(exist_ok=True)
-    for name, sql in files.items():
-        (folder / f"{name.removeprefix('m')}.sql").write_text(sql)
+    for name, text in files.items():
+        (folder / f"{name.removeprefix('m')}.sql").write_text(text)
     return folder
 
 
@@ -186,3 +188,61 @@ async def test_what_was_kept_by_the_first_schema_can_be_told(path: Path) -> None
     assert found.spec == JobSpec(Command(("true",)), name="new")
     assert await store.find_submitted([key]) == [JobSpec(Command(("true",)), name="old")]
     await store.close()
+
+
+def test_a_check_says_what_is_pending_changed_or_newer_and_writes_nothing(
+    path: Path, tmp_path: Path
+) -> None:
+    folder = folder_with(tmp_path, m0001_a="CREATE TABLE a (x INTEGER)")
+    assert [each.name for each in check(path, folder).pending] == ["a"]
+    assert not path.exists()
+    upgrade(path, folder)
+    assert check(path, folder).complaints == []
+    folder_with(
+        tmp_path, m0001_a="CREATE TABLE a (y INTEGER)", m0002_b="CREATE TABLE b (x INTEGER)"
+    )
+    found = check(path, folder)
+    assert [each.name for each in found.changed] == ["a"]
+    assert [each.name for each in found.pending] == ["b"]
+    assert any("0001 (a)" in each and "checksum" in each for each in found.complaints)
+    assert any("0002 (b)" in each and "db upgrade" in each for each in found.complaints)
+    assert current(path) == 1
+    connection = apsw.Connection(str(path))
+    connection.execute("INSERT INTO schema_migrations VALUES (7, 'later', 'x')")
+    connection.close()
+    assert check(path, folder).newer == (7,)
+
+
+def test_a_check_of_what_is_no_database(path: Path) -> None:
+    path.write_bytes(b"something else, and long enough to be looked at" * 100)
+    with pytest.raises(SetupError, match=str(path)):
+        check(path)
+
+
+@pytest.mark.parametrize("begin", [0, 5])
+def test_the_printed_sql_does_what_an_upgrade_does(path: Path, tmp_path: Path, begin: int) -> None:
+    first = {f"m{each.version:04}_{each.name}": each.sql for each in migrations(MIGRATIONS)[:begin]}
+    upgrade(path, folder_with(tmp_path, **first))
+    connection = apsw.Connection(str(path))
+    for _ in connection.execute(sql(begin)):
+        pass
+    connection.close()
+    assert check(path).complaints == []
+    fresh = tmp_path / "fresh.db"
+    upgrade(fresh)
+    assert schema(path) == schema(fresh)
+
+
+def schema(path: Path) -> list[tuple[object, ...]]:
+    connection = apsw.Connection(str(path))
+    found = list(
+        connection.execute("SELECT name, trim(sql, char(10)) FROM sqlite_schema ORDER BY name")
+    )
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize(("begin", "end"), [(-1, None), (3, 2), (0, KNOWN + 1)])
+def test_versions_that_there_are_none_of(begin: int, end: int | None) -> None:
+    with pytest.raises(SetupError, match=f"to {KNOWN}, and --from"):
+        sql(begin, end)

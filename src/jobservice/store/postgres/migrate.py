@@ -9,7 +9,15 @@ from pathlib import Path
 import asyncpg
 
 from jobservice.errors import SetupError
-from jobservice.store.migrations import Migration, migrations, pending
+from jobservice.store.migrations import (
+    Migration,
+    Review,
+    between,
+    migrations,
+    pending,
+    review,
+    script,
+)
 from jobservice.store.postgres.connect import Connection, connect_first, redacted, said
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -38,6 +46,32 @@ async def current(url: str) -> int:
         return max(await _applied(connection), default=0)
     finally:
         await connection.close()
+
+
+async def check(url: str, folder: Path = MIGRATIONS) -> Review:
+    """How the schema of a database stands; it is only read.
+
+    Raises:
+        SetupError: the database cannot be used.
+    """
+    connection = await connect_first(url, DEADLINE_S)
+    try:
+        return review(migrations(folder), await _applied(connection), redacted(url))
+    except asyncpg.PostgresError as error:
+        raise SetupError(f"The schema of {redacted(url)} cannot be read: {said(error)}.") from error
+    finally:
+        await connection.close()
+
+
+def sql(begin: int = 0, end: int | None = None, folder: Path = MIGRATIONS) -> str:
+    """What `upgrade` runs from one version to another, for reading or running by hand.
+
+    Raises:
+        SetupError: there are no such versions.
+    """
+    chosen = between(migrations(folder), begin, end)
+    before = f"SELECT pg_advisory_xact_lock({LOCK})"
+    return script(chosen, before=before, ledger=_LEDGER, after=begin)
 
 
 async def upgrade(url: str, folder: Path = MIGRATIONS) -> list[Migration]:

@@ -6,8 +6,16 @@ from pathlib import Path
 import apsw
 
 from jobservice.errors import SetupError
-from jobservice.store.migrations import Migration, migrations, pending
-from jobservice.store.sqlite.connect import open_writer, run_all
+from jobservice.store.migrations import (
+    Migration,
+    Review,
+    between,
+    migrations,
+    pending,
+    review,
+    script,
+)
+from jobservice.store.sqlite.connect import open_reader, open_writer, run_all
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -33,6 +41,34 @@ def current(path: Path) -> int:
         return max(_applied(connection), default=0)
     finally:
         connection.close()
+
+
+def check(path: Path, folder: Path = MIGRATIONS) -> Review:
+    """How the schema of a SQLite file stands; it is only read, and not made where there is none.
+
+    Raises:
+        SetupError: the file cannot be opened.
+    """
+    known = migrations(folder)
+    if not path.exists():
+        return review(known, {}, str(path))
+    connection = open_reader(path)
+    try:
+        return review(known, _applied(connection), str(path))
+    except apsw.Error as error:
+        raise SetupError(f"The database {path} cannot be read: {error}.") from error
+    finally:
+        connection.close()
+
+
+def sql(begin: int = 0, end: int | None = None, folder: Path = MIGRATIONS) -> str:
+    """What `upgrade` runs from one version to another, for reading or running by hand.
+
+    Raises:
+        SetupError: there are no such versions.
+    """
+    chosen = between(migrations(folder), begin, end)
+    return script(chosen, before="", ledger=_LEDGER, begin="BEGIN IMMEDIATE", after=begin)
 
 
 def upgrade(path: Path, folder: Path = MIGRATIONS) -> list[Migration]:
