@@ -16,6 +16,10 @@ def test_a_number_of_indices(shell: Shell) -> None:
     assert shell.ok("logs", "--index", "2", job_id).out == "this is 2\n"
     missing = shell("logs", "--index", "4", job_id)
     assert (missing.code, "no job for index 4" in missing.err) == (66, True)
+    whole = shell.ok("logs", job_id)
+    assert (whole.out, "is an array" in whole.err) == ("", True)
+    table = [line.split() for line in shell.ok("list", "--array", job_id).lines]
+    assert [line[0] for line in table] == ["INDEX", "3", "2", "1", "0"]
     shown = shell.ok("get", job_id).out
     assert re.search(r"^array: +4 indices: 3 succeeded, 1 failed$", shown, re.MULTILINE)
     assert "attempts:" not in shown

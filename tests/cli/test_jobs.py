@@ -434,6 +434,12 @@ def test_a_table_stays_within_the_terminal(shell: Shell) -> None:
     assert any(line.endswith("…") for line in lines)
 
 
+def test_the_notes_of_a_preview_are_never_cut(shell: Shell) -> None:
+    timing = "--cron", "30 2 * * *", "--time-zone", "Europe/Berlin", "--from", "2027-03-28T00:00Z"
+    drawn = on_a_terminal(shell, "schedule", "preview", *timing, "-n", "1", NO_COLOR="1")
+    assert "it fires at 03:00 instead." in drawn
+
+
 def test_a_watch_goes_on_beside_a_job_that_is_not_there(shell: Shell) -> None:
     known = shell.submit("--", "true")
     ran = shell("watch", known, NOBODY)

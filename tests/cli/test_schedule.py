@@ -78,11 +78,35 @@ def test_a_backfill_is_counted_begun_and_cancelled(tidy: Shell) -> None:
     tidy.ok("schedule", "create", "nightly", "--cron", "@daily", "--", "true")
     between = "--from", "2026-01-01T00:00Z", "--until", "2026-01-08T00:00Z"
     counted = tidy.ok("schedule", "backfill", "nightly", *between, "--dry-run")
-    assert counted.out.startswith("ACTIVE: 0 of 7 times")
+    assert counted.out == "7 times from 2026-01-01T00:00:00Z to 2026-01-08T00:00:00Z\n"
+    assert tidy.ok("schedule", "backfill", "nightly", "--cancel").out == "There is no backfill.\n"
     tidy.ok("schedule", "backfill", "nightly", *between, "--rate", "1")
     assert tidy("schedule", "backfill", "nightly", *between).code == 65
     cancelled = tidy.ok("schedule", "backfill", "nightly", "--cancel", "--json").objects[0]
     assert cancelled["backfill"]["state"] == "BACKFILL_STATE_CANCELLED"
+    again = tidy.ok("schedule", "backfill", "nightly", "--cancel")
+    assert again.out.startswith("CANCELLED: ")
+
+
+def test_lengths_of_time_and_a_last_fire_are_said_in_words(tidy: Shell) -> None:
+    tidy.ok("schedule", "create", "tick", "--every", "90m", "--", "true")
+    shown = tidy.ok("schedule", "get", "tick").out
+    assert "when:        every 1h30m\n" in shown
+    assert "misfire:     LAST, within 1h00m\n" in shown
+    tidy.ok("schedule", "update", "tick", "--every", "2s")
+    assert "every 2s " in tidy.ok("schedule", "list").out
+    once = tidy.ok("schedule", "create", "once", "--at", "2020-01-01T00:00Z", "--", "true")
+    assert once.out == "once fires no more\n"
+
+
+def test_the_jobs_of_a_schedule_may_be_arrays_and_have_timeouts(tidy: Shell) -> None:
+    options = "--array", "3", "--queue-timeout", "1h", "--total-timeout", "2h"
+    tidy.ok("schedule", "create", "wide", "--cron", "@daily", *options, "--", "true")
+    [found] = tidy.ok("schedule", "get", "wide", "--json").objects
+    job = found["job"]
+    assert (job["array"]["size"], job["queue_timeout"], job["total_timeout"]) == (
+        3, "3600s", "7200s",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -95,7 +119,9 @@ def test_a_backfill_is_counted_begun_and_cancelled(tidy: Shell) -> None:
         (["update", "x"], "Nothing to change"),
         (["update", "x", "--queue", "q"], "Give the program too"),
         (["backfill", "x"], "Give --from and --until"),
-        (["preview"], "must be given, or `timing`"),
+        (["preview"], "must be given, or a timing instead"),
+        (["create", "x", "--", "true"], "must be given, with one of cron, every and at"),
+        (["create", "x", "--every", "9999d", "--", "true"], "got 863,913,600 s"),
     ],
 )
 def test_what_cannot_be_is_said(shell: Shell, arguments: list[str], said: str) -> None:

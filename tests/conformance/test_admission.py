@@ -48,8 +48,10 @@ async def test_a_full_queue_refuses_and_creates_nothing(store: Store) -> None:
         (),
         "default",
     )
+    assert refused.bound == "2 of 3 jobs are queued, and 2 more do not fit"
     await insert(store, new_job())
-    assert (await submit(store, new_job())).insertion is Insertion.QUEUE_FULL
+    one = await submit(store, new_job())
+    assert (one.insertion, one.bound) == (Insertion.QUEUE_FULL, "3 of 3 jobs are queued")
     assert len(await states(store)) == 3
     await insert(store, new_job(queue="other"))
     await insert(store, new_job("another tenant"))
@@ -83,6 +85,7 @@ async def test_an_old_queue_is_full(store: Store) -> None:
     await insert(store, new_job(created_at=at(60)))
     refused = await submit(store, new_job(created_at=at(61)))
     assert refused.insertion is Insertion.QUEUE_FULL
+    assert refused.bound == "its oldest job has been queued for longer than 60 s"
     await claim(store, 1, now=at(61))
     await insert(store, new_job(created_at=at(61)))
 

@@ -4,17 +4,21 @@ import asyncio
 import collections
 import dataclasses
 import datetime as dt
+import random
 from typing import Any
 
 import pytest
 
 from jobservice.clock import to_us
+from jobservice.engine.limits import Slots, list_limits
+from jobservice.engine.parts import Parts, Signals
 from jobservice.model.attempt import Fence
 from jobservice.model.lifecycle import State
 from jobservice.model.limit import ConcurrencyKey, KeyRule, Limit, LimitKind, Rate
 from jobservice.model.queue import OnFull, Pause, PauseMode, Queue
 from jobservice.model.spec import DEFAULT_QUEUE
 from jobservice.store.port import Refusal, StopRequest, Store
+from jobservice.testing.clock import JumpClock
 from tests.conformance.values import (
     NOW,
     TENANT,
@@ -442,6 +446,17 @@ async def test_priority_is_global_across_the_queues_of_a_tenant(store: Store) ->
     await insert(store, *jobs)
     wanted = sorted(jobs, key=lambda each: -each.spec.priority)
     assert [await ids(store, 1) for _ in jobs] == [[each.job_id] for each in wanted]
+
+
+async def test_a_lease_ahead_of_a_slot_takes_none(store: Store) -> None:
+    parts = Parts(store, JumpClock(), random.Random(1), Signals())
+    await insert_some(store, 3)
+    first, *_ = await taken(store)
+    await start(store, first)
+    found, _ = await list_limits(parts, TENANT, Slots("w1", 2), limit=10, after="")
+    shown = {use.limit.kind: (use.running, use.holders) for use in found}
+    assert shown[LimitKind.SLOTS] == (1, (first.job_id,))
+    assert shown[LimitKind.SERVICE][0] == 3
 
 
 async def test_many_claimers_keep_every_limit(store: Store) -> None:

@@ -130,7 +130,10 @@ async def test_a_full_queue_takes_no_job_of_a_schedule(engine: Engine) -> None:
     await engine.after(1)
     first, refused = await engine.runs()
     assert (first.outcome, refused.outcome) == (FIRED, Outcome.REFUSED)
-    assert (refused.message, refused.job_id) == ("The queue default is full.", "")
+    assert (refused.message, refused.job_id) == (
+        "The queue default is full: 1 of 1 jobs are queued.",
+        "",
+    )
     assert [run.outcome for run in await engine.runs(other)] == [FIRED, SKIPPED]
     with pytest.raises(QueueFull):
         await schedules.trigger(engine.parts, KEY)

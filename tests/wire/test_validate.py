@@ -216,8 +216,8 @@ BAD: list[tuple[str, Message, list[tuple[str, str]]]] = [
         [
             ("job.timeout", "must be above 0 s and at most 365 days; got -1 s"),
             ("job.retry_policy.initial_backoff", "must be from 0 s to 24 hours; got -1 s"),
-            ("job.retry_policy.max_backoff", "must be from 0 s to 24 hours; got 90000 s"),
-            ("job.stop_grace", "must be from 0 s to 1 hour; got 3601 s"),
+            ("job.retry_policy.max_backoff", "must be from 0 s to 24 hours; got 90,000 s"),
+            ("job.stop_grace", "must be from 0 s to 1 hour; got 3,601 s"),
         ],
     ),
     (
@@ -225,7 +225,7 @@ BAD: list[tuple[str, Message, list[tuple[str, str]]]] = [
         create(job(timeout={"seconds": -1}, idle_timeout={"seconds": 40_000_000})),
         [
             ("job.timeout", "must be above 0 s and at most 365 days; got -1 s"),
-            ("job.idle_timeout", "must be above 0 s and at most 365 days; got 4e+07 s"),
+            ("job.idle_timeout", "must be above 0 s and at most 365 days; got 40,000,000 s"),
         ],
     ),
     (
@@ -355,7 +355,7 @@ BAD: list[tuple[str, Message, list[tuple[str, str]]]] = [
         [
             ("job.unique_key.key", f'{REMEDIES["UniqueKey.key"]}; got "a\\nb"'),
             ("job.unique_key.scope", f"{REMEDIES['UniqueKey.scope']}; got 3"),
-            ("job.unique_key.window", f"{REMEDIES['UniqueKey.window']}; got 3.1536e+08 s"),
+            ("job.unique_key.window", f"{REMEDIES['UniqueKey.window']}; got 315,360,001 s"),
             ("job.unique_key.states[1]", "must be one of the states; got 0"),
             ("job.unique_key.states[2]", "must be one of the states; got 11"),
             ("job.unique_key.on_duplicate", f"{REMEDIES['UniqueKey.on_duplicate']}; got 4"),

@@ -35,6 +35,7 @@ def bulk_command() -> None:
 
 def _change_options(command: Command) -> Command:
     """What every change takes."""
+    command = client_options(command)
     for option in (
         click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can be asked."),
         click.option("--wait", is_flag=True, help="Return when all of it is done."),
@@ -57,7 +58,7 @@ def _change_options(command: Command) -> Command:
         ),
     ):  # fmt: skip
         command = option(command)
-    return client_options(command)
+    return command
 
 
 @bulk_command.command("cancel")

@@ -61,6 +61,7 @@ def _status_fields(status: JobStatus) -> Iterator[tuple[str, str]]:
     yield "state", coloured(status.state)
     yield "reason", _reason(status)
     yield "waiting", status.waiting_reason
+    yield "place", _place(status.queue_position)
     yield "progress", f"{percent(status.progress_percent)} {one_line(status.current_step)}".strip()
     yield "done at", instant(status.estimated_completion)
     yield "attempt", str(attempt.attempt) if attempt else ""
@@ -68,6 +69,12 @@ def _status_fields(status: JobStatus) -> Iterator[tuple[str, str]]:
     yield "created", instant(status.created_at)
     yield "started", instant(status.started_at)
     yield "ended", instant(status.ended_at)
+
+
+def _place(before: int | None) -> str:
+    if before is None:
+        return ""
+    return f"{before:,} job{'s' * (before != 1)} before it" if before else "the next one"
 
 
 def _reason(value: Job | JobStatus | Attempt) -> str:
@@ -216,11 +223,12 @@ def list_command(
     if active and wanted:
         raise click.UsageError("--active and --state exclude each other.")
     with connected(address) as client:
+        columns = _INDEX_COLUMNS if given["array"] else _LIST_COLUMNS
         narrowed = filters(**given)
         found = (
             client.active(**narrowed) if active else client.list(states=states(wanted), **narrowed)
         )
-        _show_jobs(_first(found, limit), _LIST_COLUMNS, as_json=as_json)
+        _show_jobs(_first(found, limit), columns, as_json=as_json)
 
 
 @click.command("history")
@@ -260,6 +268,10 @@ _LIST_COLUMNS: Columns = {
     "DONE": lambda job: percent(job.progress.percent) if job.progress else "",
     "CREATED": lambda job: instant(job.created_at),
     "COMMAND": lambda job: command_line(job.spec.command.argv),
+}
+_INDEX_COLUMNS: Columns = {
+    "INDEX": lambda job: "" if job.index is None else str(job.index.index),
+    **_LIST_COLUMNS,
 }
 _HISTORY_COLUMNS: Columns = {
     "JOB": lambda job: job.job_id,

@@ -22,16 +22,21 @@ def limit_command() -> None:
 @limit_command.command("set")
 @KIND
 @NAME
-@click.option("--max-running", type=int, metavar="N", help="How much may run at once [no limit].")
+@click.option(
+    "--max-running", type=int, metavar="N", help="How much may run at once; 0: no limit [0]."
+)
 @click.option("--rate", metavar="N/TIME", help="How many may start in each TIME: 10/1m [any].")
-@click.option("--burst", type=int, default=1, metavar="N", help="How many of them at once [1].")
+@click.option("--burst", type=int, metavar="N", help="How many of them at once [1].")
 @click.option("--weight", type=float, default=1.0, metavar="N", help="The tenant's share [1].")
 @client_options
 def set_command(
-    *, kind: str, name: str, max_running: int | None, rate: str | None, burst: int, weight: float,
+    *, kind: str, name: str, max_running: int | None, rate: str | None, burst: int | None, weight: float,
     address: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    r"""Set a limit on the service, the tenant, or the key NAME, in place of the one before.
+    r"""Set a limit: `service`, `tenant`, or `key NAME`.
+
+    It takes the place of the one before as a whole. That of a queue is set by `jobservice queue update`,
+    the slots of a worker by `jobservice serve --slots`.
 
     \b
     Examples:
@@ -39,7 +44,9 @@ def set_command(
       jobservice limit set key api --rate 100/1m --burst 10 --max-running 20
       jobservice limit set service --max-running 50
     """
-    asked = None if rate is None else _rate(rate, burst)
+    if burst is not None and rate is None:
+        raise click.UsageError("--burst is about a rate: give --rate too.")
+    asked = None if rate is None else _rate(rate, burst or 1)
     with connected(address) as client:
         use = client.limits.set(kind, name, max_running=max_running, rate=asked, weight=weight)
     show_json(use) if as_json else show_fields(_fields(use))
@@ -92,7 +99,10 @@ def _per(rate: Rate | None) -> str:
 @click.option("--limit", default=50, metavar="N", help="How many at most; 0: all [50].")
 @client_options
 def list_command(*, limit: int, address: str | None, as_json: bool) -> None:
-    """List every limit there is with its use: of the service, slots, queues and keys."""
+    """List every limit there is, with its use and holders.
+
+    That is of the service, the tenant, the slots of the worker, queues and keys.
+    """
     with connected(address) as client:
         found = list(islice(client.limits.list(), limit or None))
     if as_json:
@@ -123,7 +133,10 @@ def list_command(*, limit: int, address: str | None, as_json: bool) -> None:
 def delete_command(
     *, kind: str, name: str, missing_ok: bool, address: str | None, as_json: bool
 ) -> None:
-    """Forget a limit that was set. A key without one is for one job at a time."""
+    """Forget a limit that was set.
+
+    A key without one is for one job at a time.
+    """
     with connected(address) as client:
         client.limits.delete(kind, name, allow_missing=missing_ok)
     gone = f"{kind} {name}".rstrip()

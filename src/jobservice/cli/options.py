@@ -85,7 +85,7 @@ class Key(click.ParamType[ConcurrencyKey]):
     """A concurrency key, from `NAME:LIMIT:WEIGHT`, in which the numbers may be left out or empty."""
 
     name = "key"
-    _parts = re.compile(r"(.+?)(?::(\d*)(?::(\d*))?)?", re.DOTALL)
+    _parts = re.compile(r"([^:].*?)(?::(\d*)(?::(\d*))?)?", re.DOTALL)
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -96,6 +96,9 @@ class Key(click.ParamType[ConcurrencyKey]):
         if parts is None:
             self.fail(f"{value!r} is not NAME, NAME:LIMIT or NAME:LIMIT:WEIGHT.", param, ctx)
         name, limit, weight = parts.groups()
+        for number, what in ((limit, "LIMIT"), (weight, "WEIGHT")):
+            if number and int(number) < 1:
+                self.fail(f"{value!r} has a {what} below 1; leave it out for none.", param, ctx)
         return ConcurrencyKey(name, int(limit or 0), int(weight or 1))
 
 

@@ -49,11 +49,11 @@ def coloured(state: State) -> str:
     return click.style(state.name, fg=_COLOURS.get(state.name))
 
 
-def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Aligned columns; on a terminal the last one is cut at its edge."""
+def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, cut: bool = True) -> None:
+    """Aligned columns; on a terminal the last one is cut at its edge, unless it matters too much."""
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(len(click.unstyle(line[i])) for line in lines) for i in range(len(header))]
-    edge = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    edge = shutil.get_terminal_size().columns if cut and sys.stdout.isatty() else None
     for line in lines:
         cells = [
             cell + " " * (width - len(click.unstyle(cell)))

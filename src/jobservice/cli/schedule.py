@@ -11,6 +11,7 @@ from jobservice.cli.options import INSTANT, LENGTH, client_options, connected
 from jobservice.cli.output import (
     command_line,
     instant,
+    length,
     one_line,
     say,
     show_fields,
@@ -33,7 +34,8 @@ NAME = click.argument("schedule", metavar="NAME")
 OF_A_JOB = (
     "queue", "priority", "labels", "env", "stdin", "work_dir", "cluster", "timeout",
     "idle_timeout", "retries", "stop_grace", "output_limit_bytes", "keys", "on_conflict",
-    "fairness_key", "fairness_weight",
+    "fairness_key", "fairness_weight", "queue_timeout", "total_timeout", "array", "array_items",
+    "max_parallel", "max_failures",
 )  # fmt: skip
 """The options of `submit` that say what each job is."""
 TIMING = ("cron", "every", "phase", "at", "time_zone", "start_time", "end_time", "jitter")
@@ -209,7 +211,7 @@ def _schedule_fields(schedule: Schedule) -> Iterator[tuple[str, str]]:
     yield "when", _when(schedule)
     yield "next", instant(schedule.next_at)
     yield "paused", _paused(schedule)
-    yield "misfire", f"{spec.misfire.policy.name}, within {spec.misfire.window}"
+    yield "misfire", f"{spec.misfire.policy.name}, within {_short(spec.misfire.window)}"
     yield "overlap", spec.overlap.name
     yield "waiting", str(schedule.buffered_count or "")
     limit = spec.pause_after_failures
@@ -226,7 +228,11 @@ def _when(schedule: Schedule) -> str:
     timing = schedule.spec.timing
     if timing.cron:
         return f"{timing.cron} {timing.zone}"
-    return f"every {timing.every}" if timing.every is not None else f"at {instant(timing.at)}"
+    return f"every {_short(timing.every)}" if timing.every else f"at {instant(timing.at)}"
+
+
+def _short(time: dt.timedelta) -> str:
+    return length(time).replace(".0s", "s")
 
 
 def _paused(schedule: Schedule) -> str:
@@ -240,9 +246,13 @@ def _paused(schedule: Schedule) -> str:
 def _backfill(backfill: Backfill) -> str:
     done = backfill.job_count + backfill.skipped_count
     return (
-        f"{backfill.state.name}: {done} of {backfill.total_count} times from"
-        f" {instant(backfill.start_at)} to {instant(backfill.end_at)}, {backfill.job_count} jobs"
+        f"{backfill.state.name}: {done} of {backfill.total_count} times from {_range(backfill)},"
+        f" {backfill.job_count} jobs"
     )
+
+
+def _range(backfill: Backfill) -> str:
+    return f"{instant(backfill.start_at)} to {instant(backfill.end_at)}"
 
 
 @schedule_command.command("list")
@@ -318,7 +328,10 @@ def delete_command(schedule: str, address: str | None, *, missing_ok: bool, as_j
 def pause_command(
     *, schedule: str, reason: str, until: dt.datetime | None, address: str | None, as_json: bool
 ) -> None:
-    """Keep a schedule from making jobs by itself; what would be due meanwhile is left out."""
+    """Keep a schedule from making jobs by itself.
+
+    What would be due meanwhile is left out.
+    """
     with connected(address) as client:
         _show(client.schedules.pause(schedule, reason=reason, until=until), as_json=as_json)
 
@@ -363,7 +376,7 @@ def _show_preview(preview: Preview) -> None:
     click.echo(preview.words)
     rows = [(each.local, instant(each.due_at), one_line(each.note)) for each in preview.fires]
     if rows:
-        show_table(("LOCAL TIME", "DUE", "NOTE"), rows)
+        show_table(("LOCAL TIME", "DUE", "NOTE"), rows, cut=False)
     else:
         say("It does not fire any more.")
 
@@ -410,9 +423,18 @@ def backfill_command(
             begun = client.schedules.backfill(
                 schedule, start_at, end_at, jobs_per_minute=rate, validate_only=dry_run
             )
-            show_json(begun) if as_json else click.echo(_backfill(begun))
+            if as_json:
+                show_json(begun)
+            elif dry_run:
+                click.echo(f"{begun.total_count:,} times from {_range(begun)}")
+            else:
+                click.echo(_backfill(begun))
         else:
-            _show(client.schedules.cancel_backfill(schedule), as_json=as_json)
+            found = client.schedules.cancel_backfill(schedule)
+            none = "There is no backfill."
+            show_json(found) if as_json else click.echo(
+                _backfill(found.backfill) if found.backfill else none
+            )
 
 
 @schedule_command.command("runs")
@@ -455,7 +477,8 @@ def _show(schedule: Schedule, *, as_json: bool) -> None:
     elif schedule.pause is not None:
         click.echo(f"{schedule.schedule_id} is paused: {_paused(schedule)}")
     else:
-        click.echo(f"{schedule.schedule_id} fires next at {instant(schedule.next_at) or 'no time'}")
+        at = instant(schedule.next_at)
+        click.echo(f"{schedule.schedule_id} " + (f"fires next at {at}" if at else "fires no more"))
 
 
 def _show_rows(

@@ -281,9 +281,14 @@ def _put_items(options: dict[str, Any]) -> None:
     if "array" in options:
         raise click.UsageError("--array and --array-items exclude each other.")
     try:
-        options["array"] = lines.read().removesuffix("\n").split("\n")
+        text = lines.read()
     except UnicodeDecodeError as error:
         raise click.UsageError(f"--array-items {lines.name} is no UTF-8: {error}.") from None
+    if not text:
+        raise click.UsageError(
+            f"--array-items {lines.name} is empty: an array has an item or more."
+        )
+    options["array"] = text.removesuffix("\n").split("\n")
 
 
 def _wait(client: Client, job: Job, *, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from jobservice.clock import from_us, to_us
 from jobservice.engine.parts import Parts
 from jobservice.errors import LimitNotFound
-from jobservice.model.job import Job
+from jobservice.model.job import AttemptState, Job
 from jobservice.model.limit import (
     ConcurrencyKey,
     KeyRule,
@@ -181,9 +181,11 @@ async def _wide_use(
         case LimitKind.QUEUE:
             return await _queue_use(parts, limit, use, held)
         case _:
-            live = [each.fence for each in await parts.store.list_live(limit.name)]
-            ours = [fence.job_id for fence in live if fence.tenant == tenant]
-            return LimitUse(limit, len(live), holders=tuple(ours[:SHOWN_HOLDERS]))
+            live = await parts.store.list_live(limit.name)
+            # A lease that was taken ahead of a free slot has none yet.
+            run = [each.fence for each in live if each.attempt_state is AttemptState.RUNNING]
+            ours = [fence.job_id for fence in run if fence.tenant == tenant]
+            return LimitUse(limit, len(run), holders=tuple(ours[:SHOWN_HOLDERS]))
 
 
 async def _queue_use(parts: Parts, limit: Limit, use: Use, held: Sequence[Holder]) -> LimitUse:

@@ -247,7 +247,8 @@ def _refused(inserted: Inserted, specs: Sequence[JobSpec], path: str) -> JobServ
         )
         return QueueDrained(message, queue=queue)
     if inserted.insertion is Insertion.QUEUE_FULL:
-        return QueueFull(f"The queue {queue} is full; try again later.", queue=queue)
+        message = f"The queue {queue} is full: {inserted.bound}; try again later."
+        return QueueFull(message, queue=queue)
     if inserted.insertion is Insertion.KEY_TAKEN:
         message = (
             f"The key {inserted.key!r} is taken by {_named(inserted.job_ids)}; try again later."

@@ -117,6 +117,8 @@ class Inserted:
     """Places of jobs in the call, and of dependencies in these, that name a job that nobody knows."""
     queue: str = ""
     """The one that is drained or full."""
+    bound: str = ""
+    """Why it is full, in words."""
     key: str = ""
     """The one that is taken."""
     stopped: tuple[Fence, ...] = ()

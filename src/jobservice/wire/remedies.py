@@ -135,7 +135,7 @@ REMEDIES: Mapping[str, str] = {
     "Schedule.schedule_id": _SCHEDULE_ID,
     "Schedule.description": "must be at most 1,024 characters without control characters",
     "Schedule.job": "must be given",
-    "Schedule.timing": "must be given",
+    "Schedule.timing": "must be given, with one of cron, every and at",
     "Schedule.overlap": (
         "must be OVERLAP_POLICY_SKIP, BUFFER_ONE, BUFFER_ALL, CANCEL_OTHER or ALLOW"
     ),

@@ -170,7 +170,7 @@ def _shown(value: Any) -> str:
         case Mapping() | Sequence():
             return f"{len(value):,}"
         case Message() if hasattr(value, "nanos"):
-            return f"{value.seconds + value.nanos / 1e9:g} s"  # type: ignore[attr-defined]
+            return f"{value.seconds + value.nanos / 1e9:,.15g} s"  # type: ignore[attr-defined]
         case _:
             return str(value)
 
@@ -408,7 +408,7 @@ def _check_preview(request: schedule_service_pb2.PreviewScheduleRequest) -> list
     if request.HasField("timing"):
         return _check_timing(request.timing, request.schedule_id, "timing")
     if not request.schedule_id:
-        return [Violation("schedule_id", "must be given, or `timing`", "REQUIRED")]
+        return [Violation("schedule_id", "must be given, or a timing instead", "REQUIRED")]
     return []
 
 

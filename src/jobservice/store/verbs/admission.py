@@ -50,6 +50,15 @@ class _Bound(NamedTuple):
             and now_us - self.oldest_us > self.max_age_us
         )
 
+    def full(self, count: int, now_us: int) -> str:
+        """Why it does not take so many more, in words."""
+        if self.is_old(now_us):
+            assert self.max_age_us is not None
+            most_s = self.max_age_us / 1e6
+            return f"its oldest job has been queued for longer than {most_s:,.15g} s"
+        more = f", and {count:,} more do not fit" if count > 1 else ""
+        return f"{self.depth:,} of {self.max_depth:,} jobs are queued{more}"
+
     def surplus(self, count: int, now_us: int) -> int:
         """How many jobs would have to give way to so many new ones."""
         if not count:
@@ -97,24 +106,28 @@ async def admit(
         if not surplus:
             continue
         if bound.on_full == OnFull.COALESCE and len(jobs) == 1:
-            return await _coalesce(tx, jobs[0])
+            return await _coalesce(tx, jobs[0], bound.full(each.jobs, now_us))
         replaces = bound.on_full in {OnFull.REPLACE_OLDEST, OnFull.REPLACE_NEWEST}
         if not replaces or surplus > bound.depth:
-            return Inserted(Insertion.QUEUE_FULL, (), queue=each.queue)
+            return _full(each.queue, bound.full(each.jobs, now_us))
         giving_way.append((each, bound, surplus))
     for each, bound, surplus in giving_way if write else ():
         oldest = bound.on_full == OnFull.REPLACE_OLDEST
         name = "find_oldest_waiting" if oldest else "find_newest_waiting"
         found = await tx.read_all(name, tenant, each.queue, surplus)
         if len(found) < surplus:  # another server is at them
-            return Inserted(Insertion.QUEUE_FULL, (), queue=each.queue)
+            return _full(each.queue, bound.full(each.jobs, now_us))
         keys = [JobKey(tenant, job_id) for [job_id] in found]
         message = REPLACED_MESSAGE.format(f"job {jobs[0].job_id}")
         await supersede(tx, keys, message, now_us)
     return None
 
 
-async def _coalesce(tx: Transaction, job: NewJob) -> Inserted:
+def _full(queue: str, bound: str) -> Inserted:
+    return Inserted(Insertion.QUEUE_FULL, (), queue=queue, bound=bound)
+
+
+async def _coalesce(tx: Transaction, job: NewJob, bound: str) -> Inserted:
     """The newest waiting job with the same command stands for a new one."""
     row: Columns = spec_row(job)
     _, _, _, _, work_dir, argv, env, stdin, _ = row
@@ -122,6 +135,6 @@ async def _coalesce(tx: Transaction, job: NewJob) -> Inserted:
         "find_same_command", job.tenant, job.spec.queue, argv, env, work_dir, stdin
     )
     if not found:
-        return Inserted(Insertion.QUEUE_FULL, (), queue=job.spec.queue)
+        return _full(job.spec.queue, f"{bound}, none of them with the same command")
     [[job_id]] = found
     return Inserted(Insertion.STOOD_FOR, (job_id,), queue=job.spec.queue)

@@ -279,7 +279,8 @@ def _refusal(answer: Inserted) -> JobServiceError:
     if answer.insertion is Insertion.DRAINED:
         return QueueDrained(f"The queue {queue} is being drained.", queue=queue)
     if answer.insertion in {Insertion.QUEUE_FULL, Insertion.STOOD_FOR}:
-        return QueueFull(f"The queue {queue} is full.", queue=queue)
+        why = f": {answer.bound}" if answer.bound else ""
+        return QueueFull(f"The queue {queue} is full{why}.", queue=queue)
     return Internal(f"A schedule cannot make its job: {answer.insertion.name}.")
 
 

@@ -896,7 +896,10 @@ class JobStatus(_message.Message):
     waiting_reason: _builtins.str
     """What a job that does not run waits for, for a person; empty on all others."""
     queue_position: _builtins.int
-    """How many jobs of the tenant would start before this QUEUED one; unset on all others."""
+    """How many jobs are before this QUEUED one, counted to 10,000: of those in its queue with its fairness key,
+    or, where it waits for a concurrency key, of those of its queue that wait for the same one. Unset on all
+    others.
+    """
     failure_count: _builtins.int
     """How many attempts failed by the job's own doing."""
     lost_count: _builtins.int

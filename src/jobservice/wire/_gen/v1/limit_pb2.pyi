@@ -86,7 +86,9 @@ class Limit(_message.Message):
     weight: _builtins.float
     """The share of a TENANT in the turns against other tenants, 0.001 to 1,000; 0 means 1."""
     running: _builtins.int
-    """How much of it is in use."""
+    """How much of it is in use: live leases, which a worker may take a moment ahead of a free slot. Of SLOTS,
+    the attempts that have begun.
+    """
     waiting: _builtins.int
     """How many jobs wait for it, as far as a claim has found out: of a KEY counted to 10,000, of a QUEUE
     at its limit to 100,000; unset where it is not counted.
