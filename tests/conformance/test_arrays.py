@@ -432,6 +432,27 @@ async def test_arrays_wait_for_their_turn(store: Store) -> None:
     assert not claimed.opened
 
 
+async def test_no_job_behind_an_array_starts_before_its_indices(store: Store) -> None:
+    [behind] = await insert_some(store, 1, priority=-1)
+    await insert(store, new := array(2))
+    claimed = await store.claim_jobs(worker_id="w1", limit=2, lease_until=at(30), now=NOW)
+    assert (claimed.claims, claimed.opened) == ([], True)
+    await settle(store)
+    first, second, third = [each.fence.job_id for each in await claim(store, 3)]
+    assert [first, second] == [each.job_id for each in await indices(store, new)]
+    assert third == behind.job_id
+
+
+async def test_no_more_arrays_are_opened_than_have_indices_to_start(store: Store) -> None:
+    arrays = [array(n, priority=-n) for n in (1, 2, 3, 4)]
+    await insert(store, *arrays)
+    [behind] = await insert_some(store, 1, priority=-5)
+    claimed = await store.claim_jobs(worker_id="w1", limit=4, lease_until=at(30), now=NOW)
+    assert (claimed.claims, claimed.opened) == ([], True)
+    found = [(await job(store, each)).state for each in [*arrays, behind]]
+    assert found == [State.RUNNING] * 3 + [State.QUEUED] * 2
+
+
 async def test_more_arrays_than_one_look_is_about(store: Store) -> None:
     arrays = [array(1) for _ in range(120)]
     await insert(store, *arrays)

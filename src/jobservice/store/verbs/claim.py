@@ -6,6 +6,10 @@ tenant whose turn it is, from its fairness key whose turn it is, from the lane w
 first in the order of the tenant (priority and age). So nothing is looked at that cannot start, but for
 jobs whose concurrency key is taken; these are parked, each once.
 
+An array whose turn has come is opened, which takes no lease. Its indices are jobs only after this
+transaction, so as much as they may take is kept free for them: else whatever stands behind the array
+would start before it, and every array there is would be opened at once.
+
 Limits are judged by the live leases, read in this transaction. Where a limit or a turn is at stake, no
 other server claims until the commit (`Transaction.alone`).
 """
@@ -79,7 +83,7 @@ async def _claim(tx: Transaction, call: ClaimCall) -> Claimed:
         claims += claiming.claims
         waits = waits or bool(claiming.wakes)
         opened = opened or bool(claiming.opened)
-        if not claiming.woken or len(claims) >= call.limit:
+        if claiming.opened or not claiming.woken or len(claims) >= call.limit:
             break
     return Claimed(claims, opened, waits)
 
@@ -187,6 +191,8 @@ class _Claiming:
         self._rows: list[Row] = []
         self.claims: list[Claim] = []
         self.opened: list[Row] = []
+        self._kept_free = 0
+        """How many of what may be granted is left to indices of the arrays that are opened."""
         self.woken = 0
 
     async def run(self) -> None:
@@ -236,7 +242,7 @@ class _Claiming:
         tenants = _turns(shares, _TENANTS, flows)
         turns = {tenant: _turns(shares, tenant, keys) for tenant, keys in flows.items()}
         chunk = self._limit if len(lanes) == 1 else max(_FEW, self._limit // len(lanes) + 1)
-        while tenants and len(self.claims) < self._limit and not self._is_enough():
+        while tenants and not self._is_enough():
             tenant = tenants.next()
             keys = turns[tenant]
             if not keys or self._is_full(flows[tenant]):
@@ -260,8 +266,12 @@ class _Claiming:
         await self._put_shares(tenants, turns, flows)
 
     def _is_enough(self) -> bool:
-        """Whether more was done besides granting than one transaction should do."""
-        return len(self._parked) >= PARKED or len(self.opened) >= OPENED
+        """Whether all is granted or kept, or more was done besides than one transaction should do."""
+        return (
+            len(self.claims) + self._kept_free >= self._limit
+            or len(self._parked) >= PARKED
+            or len(self.opened) >= OPENED
+        )
 
     async def _shares(self, flows: Mapping[str, Mapping[str, object]]) -> dict[Key, int]:
         """The passes of all who have somebody to take turns with."""
@@ -410,6 +420,7 @@ class _Claiming:
             )
         )
         self.opened.append((lane.tenant, job.job_id, position, now_us))
+        self._kept_free += job.array_size or 0
 
     def _use_rate(self, name: Key, weight: int) -> None:
         rule = self._rules.get(name)
