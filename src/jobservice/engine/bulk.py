@@ -234,6 +234,7 @@ class Operations:
             signals.deletions.ring()
         if action in {Action.DELETE, Action.CANCEL}:
             signals.schedules.ring()
+            signals.arrays.ring()
         else:
             signals.work.ring()
             signals.timers.ring()

@@ -64,6 +64,7 @@ class Fires:
         if any(each.job_ids for each in fired):
             parts.signals.work.ring()
             parts.signals.timers.ring()
+            parts.signals.arrays.ring()  # one may be to be stopped for a new job
         stopping = [fence for each in fired for fence in each.stopping]
         if stopping:
             parts.signals.stop(stopping)
