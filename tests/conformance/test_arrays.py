@@ -15,6 +15,7 @@ from jobservice.model.lifecycle import FINAL, Reason, State
 from jobservice.model.limit import ConcurrencyKey
 from jobservice.model.spec import Command, RetryPolicy
 from jobservice.store.port import JobKey, JobQuery, Order, Refusal, StopRequest, Store
+from jobservice.store.verbs import arrays as verbs
 from jobservice.testing.invariants import check_invariants
 from tests.conformance.families import after
 from tests.conformance.values import (
@@ -303,6 +304,24 @@ async def test_a_retry_runs_again_what_did_not_succeed(store: Store) -> None:
     await run_indices(store, 2, now=20)
     await settle(store, 20)
     assert (await job(store, new)).state is State.SUCCEEDED
+
+
+async def test_an_end_counts_while_others_are_still_to_be_run_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "PIECE", 2)
+    new = await opened(store, 5)
+    await run_indices(store, 5, [1] * 5)
+    await settle(store)
+    await store.retry_job(key_of(new), now=at(20))
+    assert await claim(store, now=at(20)) == []
+    await store.settle_arrays(("", ""), now=at(20), randomness=1)
+    await run_indices(store, 2, now=20)
+    await settle(store, 20)
+    await run_indices(store, 3, now=20)
+    await settle(store, 20)
+    found = await job(store, new)
+    assert (found.state, found.array_counts) == (State.SUCCEEDED, ArrayCounts(5, 5, 0, 0))
 
 
 async def test_a_retry_goes_on_where_a_cancel_stopped_it(store: Store) -> None:

@@ -158,6 +158,13 @@ class _Array:
         more = self.revive_from is not None or self.counts.made < self.rules.size
         return self.state is State.RUNNING and more
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether the store has something else of it."""
+        rules = self.rules
+        counts = rules.made, rules.succeeded, rules.failed, rules.dropped
+        return self.row()[2:] != (*counts, rules.revive_from, bool(rules.is_growing))
+
     def row(self) -> tuple[object, ...]:
         """The fields of `put_counts`."""
         counts = self.counts
@@ -191,7 +198,7 @@ class _Settling:
         untold = await self._count(arrays)
         for array in arrays:
             await self._move(array)
-        await self._tx.write("put_counts", [array.row() for array in arrays])
+        await self._put(arrays)
         await self._tell_progress([arrays[n] for n in sorted(set(untold))])
         return SettledArrays(
             after=keys[ARRAYS - 1] if len(keys) > ARRAYS else None,
@@ -201,6 +208,10 @@ class _Settling:
             deletable=self._unwanted,
             stopping=tuple(self._fences),
         )
+
+    async def _put(self, arrays: Sequence[_Array]) -> None:
+        """Keep how far arrays are, where that has changed."""
+        await self._tx.write("put_counts", [each.row() for each in arrays if each.is_changed])
 
     async def _find(self) -> list[Key]:
         """Arrays for which there is something to do, in order; one more than are looked at."""
@@ -306,6 +317,7 @@ class _Settling:
         found = await self._tx.read_all("find_unmet_indices", *array.key, begin, PIECE)
         rows = [(n, tenant, index_id) for n, (_, index_id) in enumerate(found)]
         free = sorted(n for [n] in await self._tx.read("lock_free_indices", rows))
+        await self._put([array])  # what was counted just now: a retry changes what is kept
         await retry_all(self._tx, [(JobKey(*rows[n][1:]), self._now_us) for n in free])
         [[_, *counted]] = await self._tx.read("find_counts", [(0, *array.key)])
         array.put(_Rules._make(counted))
