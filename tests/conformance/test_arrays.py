@@ -429,6 +429,25 @@ async def test_an_index_is_not_deleted_before_it_was_counted(store: Store) -> No
     assert (await job(store, new)).state is State.SUCCEEDED
 
 
+async def test_an_index_that_failed_and_was_deleted_is_not_named(store: Store) -> None:
+    new = await opened(store, 3)
+    await run_indices(store, 2, [1, 1])
+    await settle(store)
+    first, second, _ = await indices(store, new)
+    await cancel(store, first, delete=True)
+    assert await delete_all(store) == 1
+    await run_indices(store, 1)
+    await settle(store)
+    assert (await job(store, new)).message == "2 of 3 indices did not succeed: 1 and 1 more"
+    await cancel(store, second, delete=True)
+    assert await delete_all(store) == 1
+    await store.retry_job(key_of(new), now=at(50))
+    assert await claim(store, now=at(50)) == []
+    await settle(store, 50)
+    found = await job(store, new)
+    assert (found.state, found.message) == (State.FAILED, "2 of 3 indices did not succeed")
+
+
 async def test_jobs_that_depend_on_it_wait_for_its_end(store: Store) -> None:
     new = await opened(store, 2)
     child = after(new)

@@ -121,11 +121,15 @@ def failures_message(max_failures: int) -> str:
 
 
 def unmet_message(counts: ArrayCounts, size: int, named: Iterable[int]) -> str:
-    """Why an array failed, for a person; `named` are the first indices that did not succeed."""
+    """Why an array failed, for a person.
+
+    `named` are the first indices that did not succeed, without those that were deleted.
+    """
     unmet = counts.failed + counts.dropped
-    first = ", ".join(map(str, named))
-    more = f" and {unmet - NAMED:,} more" if unmet > NAMED else ""
-    return f"{unmet:,} of {size:,} indices did not succeed: {first}{more}"
+    first = list(map(str, named))
+    more = unmet - len(first)
+    which = f": {', '.join(first)}{f' and {more:,} more' if more else ''}" if first else ""
+    return f"{unmet:,} of {size:,} indices did not succeed{which}"
 
 
 def end(counts: ArrayCounts, size: int, stopped_for: Reason | None) -> Trigger:

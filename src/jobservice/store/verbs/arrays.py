@@ -245,7 +245,8 @@ class _Settling:
         if array.state is State.RUNNING:
             if array.revive_from is not None:
                 await self._revive(array, array.revive_from)
-                return
+                if array.is_growing or array.counts.active:
+                    return  # else nothing could be revived, and nobody would look at it again
             if too_many_failed(array.counts, array.rules.max_failures):
                 await self._stop(array)
             elif array.counts.made < array.rules.size:
