@@ -153,7 +153,7 @@ async def test_it_ends_with_its_last_index(store: Store) -> None:
 
 
 async def test_items_come_in_pieces_and_in_order(store: Store) -> None:
-    items = tuple(f"item {n}" for n in range(2_350))
+    items = tuple(f"item {n}" for n in range(1_150))
     new = await opened(store, len(items), items=items)
     seen: list[str | None] = []
     while not (found := await job(store, new)).ended_at:
@@ -163,7 +163,7 @@ async def test_items_come_in_pieces_and_in_order(store: Store) -> None:
         await finish(store, *[end(each.fence) for each in claims])
         await settle(store)
     assert tuple(seen) == items
-    assert found.array_counts == ArrayCounts(2_350, 2_350, 0, 0)
+    assert found.array_counts == ArrayCounts(1_150, 1_150, 0, 0)
 
 
 async def test_only_a_few_indices_are_made_ahead(store: Store) -> None:
