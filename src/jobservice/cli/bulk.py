@@ -64,7 +64,10 @@ def _change_options(command: Command) -> Command:
 @bulk_command.command("cancel")
 @_change_options
 def cancel_command(**given: Any) -> None:
-    """End jobs: waiting ones at once, running ones with their whole process tree."""
+    """End jobs.
+
+    Those that wait end at once, those that run with their whole process tree.
+    """
     _change(Action.CANCEL, "Cancel", **given)
 
 
@@ -92,7 +95,10 @@ def retry_command(**given: Any) -> None:
 @bulk_command.command("delete")
 @_change_options
 def delete_command(**given: Any) -> None:
-    """Delete jobs with their output and history; those that live are cancelled first."""
+    """Delete jobs with their output and history.
+
+    Those that live are cancelled first.
+    """
     _change(Action.DELETE, "Delete", **given)
 
 
@@ -100,7 +106,10 @@ def delete_command(**given: Any) -> None:
 @click.argument("priority", type=PRIORITY, metavar="PRIORITY")
 @_change_options
 def priority_command(priority: int | str, **given: Any) -> None:
-    """Give jobs that are not final another priority: high, medium, low, or -100 to 100."""
+    """Give jobs that are not final another priority.
+
+    It is high, medium, low, or a number from -100 to 100.
+    """
     _change(Action.SET_PRIORITY, "Change the priority of", priority=priority, **given)
 
 

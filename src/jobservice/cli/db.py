@@ -58,7 +58,9 @@ def current(data_dir: Path | None, database: str | None, *, as_json: bool) -> No
 def check(
     context: click.Context, data_dir: Path | None, database: str | None, *, as_json: bool
 ) -> None:
-    """Check that the schema is the one that this program needs; exit with 78 if not.
+    """Check that the schema is the one that this program needs.
+
+    Exit with 78 if not.
 
     It is, when every migration that this program knows was applied, each with the text that it has
     here, and none that it does not know. The database is only read.
