@@ -51,6 +51,8 @@ def test_each_index_runs_with_its_number_and_item(local: Client) -> None:
     assert [said(local, array, n) for n in range(3)] == [
         f"{n}/3 {item}\n".encode() for n, item in enumerate(items)
     ]
+    with pytest.raises(InvalidTransition, match="--index N"):
+        list(local.logs(array))
     done = local.get(array)
     assert (done.array_counts, done.attempts) == (ArrayCounts(3, 3, 0, 0), ())
     assert done.spec.array is not None

@@ -96,6 +96,8 @@ def test_the_grace_is_honoured(host: Host) -> None:
 
 def test_a_job_that_had_exited_was_not_stopped(host: Host) -> None:
     worker = host.begin()
+    fifo = host.directory / "up"
+    os.mkfifo(fifo)
     worker.start(
         host.order(
             "over",
@@ -103,14 +105,9 @@ def test_a_job_that_had_exited_was_not_stopped(host: Host) -> None:
             work_dir=str(host.directory),
         )
     )
-    fifo = host.directory / "up"
-    os.mkfifo(fifo)
-    worker.hear_until(lambda: "over" in worker.started or "over" in worker.ends, "a report")
-    if "over" in worker.ends:  # it came before the fifo: its shell found no file
-        return
+    pid = worker.pid_of("over")
     wait_until(lambda: host.stdout("over") == b"up\n")
     fifo.write_text("go\n")
-    pid = worker.started["over"][1]
     wait_until(lambda: not Path(f"/proc/{pid}/exe").exists())
     worker.stop("over")
     end = worker.end_of("over")

@@ -27,6 +27,7 @@ from jobservice.store.port import Insertion, JobKey, ProgressReport, RequestKey,
 from jobservice.store.postgres import connect
 from jobservice.store.postgres.connect import redacted
 from jobservice.store.postgres.migrate import MIGRATIONS, current, upgrade
+from jobservice.store.postgres.queries import QUERIES
 from jobservice.store.postgres.store import PostgresStore
 from jobservice.testing.invariants import check_invariants
 from jobservice.testing.wait import wait_until
@@ -108,6 +109,26 @@ async def until_there_are(count: int, of: set[str]) -> None:
 
 
 # --- several servers --------------------------------------------------------------------------
+
+
+async def test_a_claim_that_waited_while_the_queue_was_emptied_finds_nothing(
+    url: str, stores: list[PostgresStore]
+) -> None:
+    jobs = await insert_some(stores[0], queue="a") + await insert_some(stores[0], queue="b")
+    holder = await asyncpg.connect(url)
+    await holder.execute("BEGIN")
+    await holder.execute(QUERIES["lock_claims"].text)
+    waiting = asyncio.create_task(claim(stores[1], 5))  # two lanes: it has to be alone
+
+    async def until_it_waits() -> None:
+        while not await holder.fetchval("SELECT 1 FROM pg_locks WHERE NOT granted"):
+            pass
+
+    await until_it_waits()
+    await stores[0].request_stop([StopRequest(TENANT, job.job_id) for job in jobs], now=at(1))
+    await holder.execute("COMMIT")
+    await holder.close()
+    assert await waiting == []
 
 
 async def test_nothing_is_claimed_twice(stores: list[PostgresStore]) -> None:

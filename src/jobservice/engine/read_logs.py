@@ -13,7 +13,7 @@ from jobservice.blobs.port import Outputs, Piece, Stream
 from jobservice.engine.cancel import get_job
 from jobservice.engine.parts import Parts
 from jobservice.engine.watch import ChangeFeed
-from jobservice.errors import InvalidRequest, Violation
+from jobservice.errors import InvalidRequest, InvalidTransition, Violation
 from jobservice.model.event import Change
 from jobservice.model.job import Job
 from jobservice.model.lifecycle import FINAL
@@ -52,8 +52,17 @@ async def read_logs(
     Raises:
         NotFound: there is no such job, or it was deleted meanwhile.
         InvalidRequest: it has no such attempt.
+        InvalidTransition: it is an array, whose indices have the output.
     """
     job = await get_job(parts, request.key)
+    if job.spec.array is not None:
+        message = (
+            f"Job {job.job_id} is an array, and each of its indices has output of its own: name the job "
+            "of one (`jobservice logs --index N`, or a list with the filter array_job_id)."
+        )
+        raise InvalidTransition(
+            message, state=job.state.name, trigger="read_logs", job_id=job.job_id
+        )
     if request.attempt > job.attempt_count:
         raise InvalidRequest([_no_such_attempt(job, request.attempt)])
     attempt = request.attempt or max(job.attempt_count, 1)

@@ -181,6 +181,15 @@ FROM (SELECT * FROM rows(n integer, tenant text, job_id text)) AS wanted
 JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
 FOR UPDATE OF jobs SKIP LOCKED
 
+-- name: count_unwanted_indices
+-- How many indices of an array are marked for their deletion and still there; counted up to a bound.
+SELECT count(*) FROM (
+    SELECT 1 FROM jobs
+    WHERE tenant = $1 AND array_id = $2 AND delete_requested
+    ORDER BY tenant, job_id
+    LIMIT $3
+) AS bounded
+
 -- name: find_undeleted_indices
 -- Indices of an array whose deletion was not asked for, but for those that another is changing just now.
 SELECT job_id FROM jobs

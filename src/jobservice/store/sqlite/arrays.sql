@@ -198,6 +198,15 @@ SELECT json_group_array(json_array(wanted.n))
 FROM wanted CROSS JOIN jobs
 WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
 
+-- name: count_unwanted_indices
+-- How many indices of an array are marked for their deletion and still there; counted up to a bound.
+SELECT json_array(json_array(count(*)))
+FROM (
+    SELECT 1 FROM jobs INDEXED BY jobs_to_delete
+    WHERE tenant = ?1 AND array_id = ?2 AND delete_requested = 1
+    LIMIT ?3
+)
+
 -- name: find_undeleted_indices
 -- Indices of an array whose deletion was not asked for.
 SELECT json_group_array(json_array(job_id))

@@ -381,11 +381,14 @@ class _Settling:
         array.message = unmet_message(array.counts, array.rules.size, named)
 
     async def _delete_indices(self, array: _Array) -> None:
+        """Mark a piece of them; more once these are gone, for each look walks past what is marked."""
         tenant, _ = array.key
+        [[marked]] = await self._tx.read_all("count_unwanted_indices", *array.key, PIECE)
+        if marked == PIECE:
+            return
         found = await self._tx.read_all("find_undeleted_indices", *array.key, PIECE)
         await change(self._tx, "request_deletion", [(tenant, index_id) for [index_id] in found])
         self._unwanted = self._unwanted or bool(found)
-        self._again = self._again or len(found) == PIECE
 
     # --- how far they are -----------------------------------------------------------------------
 

@@ -205,6 +205,8 @@ class _Claiming:
         limited = any(lane.is_limited() for lane in lanes)
         if (limited or len(lanes) > 1) and await self._tx.alone():
             lanes = await self._open_lanes()  # what was read before may be old
+            if not lanes:
+                return
             limited = any(lane.is_limited() for lane in lanes)
         if limited:
             self._use = await held(self._tx)
