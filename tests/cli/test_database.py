@@ -106,6 +106,18 @@ def test_the_printed_sql_makes_the_schema(postgres: Postgres) -> None:
     assert (refused.returncode, refused.stdout) == (SETUP, "")
 
 
+@pytest.mark.parametrize(("command", "tool"), [("backup", "pg_dump"), ("restore", "pg_restore")])
+def test_a_postgresql_database_is_backed_up_by_its_own_tools(
+    command: str, tool: str, tmp_path: object
+) -> None:
+    url = "postgresql://me:hidden@127.0.0.1:1/jobs"
+    ran = call("db", command, f"{tmp_path}/file", JOBSERVICE_DATABASE=url)
+    assert ran.returncode == SETUP
+    assert f"use {tool}" in ran.stderr
+    assert "hidden" not in ran.stderr
+    assert not os.path.exists(f"{tmp_path}/file")
+
+
 async def run_sql(url: str, text: str) -> None:
     connection = await asyncpg.connect(url)
     try:

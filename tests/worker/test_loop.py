@@ -273,3 +273,28 @@ async def test_a_drain_with_its_jobs_stops_them_and_queues_them_again(bench: Ben
 
 def lost(bench: Bench) -> Outcome:
     return Outcome(Cause.LOST, bench.clock.now())
+
+
+async def test_a_job_is_not_run_anew_while_an_attempt_that_lost_its_lease_lives(
+    bench: Bench,
+) -> None:
+    [job_id, other] = await bench.submit(2)
+    async with running(bench.worker(slots=1)):
+        [old] = await bench.runs(1)
+    bench.executor.heedless.add(old)
+    lost = AttemptEnd(old, Outcome(Cause.LOST, bench.clock.now()))
+    await bench.leases.finish([lost])
+    assert old.job_id == job_id
+    async with running(bench.worker(slots=4)):
+        first, second = await bench.runs(2)
+        assert (first, second.job_id) == (old, other)
+        await bench.state(job_id, State.RUNNING)
+        [third] = await bench.submit()
+        assert [each.job_id for each in await bench.runs(3)] == [job_id, other, third]
+        assert (await bench.job(job_id)).state is State.RUNNING  # claimed, and waits
+        bench.executor.end(old, Cause.STOP, signal=9)
+        bench.executor.end(second, exit_code=0)
+        _, new = await bench.runs(2)
+        assert new.job_id == job_id
+        assert new != old
+        assert (await bench.job(job_id)).attempt_count == 2

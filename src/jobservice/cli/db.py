@@ -1,4 +1,4 @@
-"""`jobservice db`: the schema of the database."""
+"""`jobservice db`: the schema of the database, and the commands about all of it."""
 
 import asyncio
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from jobservice.cli.backup import backup_command, restore_command
 from jobservice.cli.output import say
 from jobservice.cli.settings import DATA_DIR, DATABASE, settings
 from jobservice.config import Settings
@@ -96,6 +97,10 @@ def sql(data_dir: Path | None, database: str | None, begin: int, end: int | None
     """
     chosen = settings(data_dir, database=database)
     click.echo((sqlite if chosen.database is None else postgres).sql(begin, end), nl=False)
+
+
+db_command.add_command(backup_command)
+db_command.add_command(restore_command)
 
 
 def _upgrade(chosen: Settings) -> Sequence[Migration]:

@@ -59,6 +59,8 @@ class LiveAttempt:
     job_state: State
     """RUNNING or STOPPING."""
     started_at: dt.datetime | None
+    is_restored: bool = False
+    """The lease came out of a backup: what became of the attempt since is not in the store."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -474,6 +474,10 @@ def attempt_of(row: Columns) -> Attempt:
     )
 
 
+RESTORED_LEASE_US = 0
+"""When the leases end that came out of a backup."""
+
+
 def live_attempt_of(
     attempt: int, worker_id: str, claimed_us: int, started_us: int | None
 ) -> Attempt:

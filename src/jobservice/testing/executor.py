@@ -29,6 +29,8 @@ class ScriptedExecutor:
         self.ended: dict[Fence, Ended] = {}
         """Ends that are not acknowledged."""
         self.stops: list[Fence] = []
+        self.heedless: set[Fence] = set()
+        """Attempts that a stop does not end."""
         self.connections = 0
 
     async def connect(
@@ -61,7 +63,8 @@ class ScriptedExecutor:
         self.stops += fences
         for fence in fences:
             if fence in self.running:
-                self.end(fence, Cause.STOP, signal=15)
+                if fence not in self.heedless:
+                    self.end(fence, Cause.STOP, signal=15)
             elif fence not in self.ended:
                 self._report(Ended(fence, Outcome(Cause.LOST, self._clock.now())))
 

@@ -44,6 +44,8 @@ class Book:
     def __init__(self) -> None:
         self.pending: collections.deque[Claim] = collections.deque()
         self.running: dict[Fence, Entry] = {}
+        self._disowned: set[Fence] = set()
+        """Those of the running ones that have lost their lease: their jobs may be claimed anew."""
         self.unrecorded = Records()
         self._recording = Records()
         self._early_stops: collections.OrderedDict[Fence, None] = collections.OrderedDict()
@@ -59,10 +61,35 @@ class Book:
 
     def send(self, room: int) -> list[Claim]:
         """Take up to `room` waiting claims to be started now."""
-        claims = [self.pending.popleft() for _ in range(min(room, len(self.pending)))]
+        if self._disowned:
+            claims = self.sendable()[:room]
+            self.drop([claim.fence for claim in claims])
+        else:
+            claims = [self.pending.popleft() for _ in range(min(room, len(self.pending)))]
         for claim in claims:
             self.running[claim.fence] = Entry()
         return claims
+
+    def sendable(self) -> list[Claim]:
+        """The waiting claims, without those of jobs whose attempt of before has still a process."""
+        busy = {(fence.tenant, fence.job_id) for fence in self._disowned}
+        return [each for each in self.pending if (each.fence.tenant, each.fence.job_id) not in busy]
+
+    def drop(self, fences: Sequence[Fence]) -> None:
+        """Waiting claims were started or handed back."""
+        gone = set(fences)
+        self.pending = collections.deque(each for each in self.pending if each.fence not in gone)
+
+    def disown(self, fence: Fence) -> None:
+        """An attempt has lost its lease: no other one of its job starts before it has ended."""
+        if fence in self.running:
+            self._disowned.add(fence)
+
+    def forget_held(self) -> None:
+        """The executor is connected anew, and says what there is."""
+        self.pending.clear()
+        self.running.clear()
+        self._disowned.clear()
 
     def adopt(self, fence: Fence, started_at: dt.datetime | None) -> None:
         """An attempt was found running."""
@@ -75,6 +102,7 @@ class Book:
             match report:
                 case Ended():
                     self.running.pop(report.fence, None)
+                    self._disowned.discard(report.fence)
                     self.unrecorded.ends.append(AttemptEnd(report.fence, report.outcome))
                     ended += 1
                 case Started():

@@ -105,7 +105,7 @@ class Worker:
                 await self._claiming
         with contextlib.suppress(TimeoutError, JobServiceError):
             async with asyncio.timeout(timeout_s):
-                await self._hand_back()
+                await self._hand_back(list(self._book.pending))
                 live = await self._dispatcher.list_live(self._worker_id)
                 await self._account_for(self._unheld(live), only_unstarted=True)
                 if stop_jobs and self._book.running and self._connected:
@@ -127,8 +127,7 @@ class Worker:
             self.adopted.set()
             await self._clock.sleep(self._poll_s)
         self._lost.clear()
-        self._book.pending.clear()
-        self._book.running.clear()
+        self._book.forget_held()
         known = await self._executor.connect(self._hear, self._lost.set)
         self._connected = True
         await self._adopt(known, await self._dispatcher.list_live(self._worker_id))
@@ -151,10 +150,18 @@ class Worker:
             self._holding.set()
             if lease is None or lease.job_state is State.STOPPING:
                 to_stop.append(attempt.fence)
+            if lease is None:
+                self._book.disown(attempt.fence)
+        unknown = self._unheld(list(leases.values()))
+        restored = [each for each in unknown if each.is_restored]
+        for each in restored:
+            self._book.adopt(each.fence, each.started_at)
+            self._holding.set()
+        # Of those that ended after the backup it tells the end again, and of others that they are lost.
+        to_stop += [each.fence for each in restored]
         if to_stop:
             self._executor.stop(to_stop)
-        unknown = self._unheld(list(leases.values()))
-        await self._account_for(unknown)
+        await self._account_for([each for each in unknown if not each.is_restored])
         if known or unknown:
             self._log.info(
                 "adopted",
@@ -175,6 +182,7 @@ class Worker:
             each.fence
             for each in unknown
             if each.attempt_state is AttemptState.STARTING and each.job_state is State.RUNNING
+            if not each.is_restored
         ]
         if never_started:
             await self._dispatcher.unclaim(never_started)
@@ -239,13 +247,13 @@ class Worker:
             async with self._clock.timeout(timeout_s):
                 await self._room.wait()
         except TimeoutError:
-            await self._hand_back()
+            await self._hand_back(self._book.sendable())
 
-    async def _hand_back(self) -> None:
-        fences = [claim.fence for claim in self._book.pending]
+    async def _hand_back(self, claims: Sequence[Claim]) -> None:
+        fences = [claim.fence for claim in claims]
         if not fences:
             return
-        self._book.pending.clear()
+        self._book.drop(fences)
         answers = await self._dispatcher.unclaim(fences)
         now = self._clock.now()
         for fence, handed_back in zip(fences, answers, strict=True):
@@ -333,6 +341,9 @@ class Worker:
             for fence, answer in zip(fences, answers, strict=True)
             if answer is not LeaseAnswer.KEPT
         ]
+        for fence, answer in zip(fences, answers, strict=True):
+            if answer is LeaseAnswer.REFUSED:
+                self._book.disown(fence)
         if ending:
             self.stop(ending)
 

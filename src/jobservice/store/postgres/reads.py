@@ -40,6 +40,7 @@ from jobservice.store.port import (
 from jobservice.store.postgres.connect import Connection, is_away, refusal, set_up, settings
 from jobservice.store.postgres.queries import QUERIES
 from jobservice.store.rows import (
+    RESTORED_LEASE_US,
     attempt_of,
     change_of,
     instant_or_none,
@@ -182,10 +183,12 @@ def _live_attempt(
     worker_id: str,
     state: int,
     started_us: int | None,
+    until_us: int,
 ) -> LiveAttempt:
     attempt_state = AttemptState.STARTING if started_us is None else AttemptState.RUNNING
     fence = Fence(tenant, job_id, attempt, epoch)
-    return LiveAttempt(fence, worker_id, attempt_state, State(state), instant_or_none(started_us))
+    started_at, is_restored = instant_or_none(started_us), until_us == RESTORED_LEASE_US
+    return LiveAttempt(fence, worker_id, attempt_state, State(state), started_at, is_restored)
 
 
 async def queue_position(connection: Connection, key: JobKey, limit: int) -> int | None:

@@ -164,7 +164,7 @@ WHERE tenant = :tenant AND ended_us IS NOT NULL AND state =
 
 -- name: list_live
 -- The attempts that a worker holds a lease on.
-SELECT tenant, job_id, attempt_count, epoch, worker_id, state, attempt_started_us
+SELECT tenant, job_id, attempt_count, epoch, worker_id, state, attempt_started_us, lease_until_us
 FROM jobs
 WHERE lease_until_us IS NOT NULL AND worker_id = $1
 ORDER BY tenant, job_id
