@@ -4,19 +4,22 @@ import dataclasses
 import datetime as dt
 from collections.abc import Callable
 
+from jobservice.clock import rfc3339
 from jobservice.engine.parts import Parts
 from jobservice.engine.submit import new_job
 from jobservice.errors import Internal, JobServiceError, StoreFull, Unavailable
-from jobservice.model.firing import Decision, Seen, decide, refused
+from jobservice.model.firing import Decision, Seen, decide, planned, refused
 from jobservice.model.ids import RANDOM_BITS, job_id
 from jobservice.model.job import NewJob
 from jobservice.model.schedule import Outcome, Schedule
-from jobservice.store.schedule_port import Decide, Plan
+from jobservice.store.schedule_port import Decide, Plan, ScheduleKey
 from jobservice.telemetry import Logger, logger
 
 BATCH = 10
 """How many schedules are decided about in one transaction: few, so that a submit that comes meanwhile
 does not wait long for its turn."""
+PLANNED_AT_ONCE = 100
+"""How many schedules are planned anew between two reads."""
 LONGEST_REST_S = 0.1
 LOCKED_ELSEWHERE_S = 0.2
 """How long to wait when something is due and another server has it."""
@@ -31,12 +34,46 @@ class Fires:
         self._parts = parts
         self._idle_s = idle_s
         self._log: Logger = logger("fire")
+        self._is_planned = False
+
+    async def plan_anew(self) -> None:
+        """Work out the next fire of every schedule, once after a start.
+
+        The rules of its zone may be others than when it was planned: governments change them, and an
+        upgrade brings them. What is overdue stays so.
+        """
+        store, now, after = self._parts.store, self._parts.clock.now(), ("", "")
+        while found := await store.list_all_schedules(after, limit=PLANNED_AT_ONCE):
+            for schedule in found:
+                if self._next_at(schedule, now) != schedule.next_at:
+                    key = ScheduleKey(schedule.tenant, schedule.schedule_id)
+                    changed = await store.change_schedule(key, lambda old: planned(old, now))
+                    next_at = None if changed is None else changed.next_at
+                    self._log.info(
+                        "schedule_planned_anew",
+                        schedule=key.schedule_id,
+                        tenant=key.tenant,
+                        was=rfc3339(schedule.next_at),
+                        next=rfc3339(next_at),
+                    )
+            after = found[-1].tenant, found[-1].schedule_id
+
+    def _next_at(self, schedule: Schedule, now: dt.datetime) -> dt.datetime | None:
+        """When it fires next; as it is planned where its zone is not known any more."""
+        try:
+            return planned(schedule, now).next_at
+        except ValueError as error:
+            self._log.warning("schedule_without_zone", error=str(error), tenant=schedule.tenant)
+            return schedule.next_at
 
     async def fire(self) -> None:
         """Fire a batch of what is due; where there was nothing, wait for the next.
 
         With more to come, rest for as long as the batch took: half of the time is that of others.
         """
+        if not self._is_planned:
+            await self.plan_anew()
+            self._is_planned = True
         clock = self._parts.clock
         begin_s = clock.monotonic_s()
         count = await self.fire_due()

@@ -105,6 +105,9 @@ class ScheduleStore(Protocol):
     async def list_schedules(self, tenant: str, *, limit: int, cursor: str | None) -> SchedulePage:
         """Schedules by name, behind the one that the cursor names."""
 
+    async def list_all_schedules(self, after: tuple[str, str], *, limit: int) -> list[Schedule]:
+        """Schedules of all tenants, by tenant and name, behind one."""
+
     async def list_schedule_runs(
         self, key: ScheduleKey, *, limit: int, cursor: str | None
     ) -> RunPage:

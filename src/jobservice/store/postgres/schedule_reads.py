@@ -25,6 +25,14 @@ async def list_schedules(
     return schedule_page(await connection.fetch(text, tenant, cursor or "", limit + 1), limit)
 
 
+async def list_all_schedules(
+    connection: Connection, after: tuple[str, str], limit: int
+) -> list[Schedule]:
+    """Schedules of all tenants."""
+    rows = await connection.fetch(QUERIES["list_all_schedules"].text, *after, limit)
+    return [schedule_of(tuple(row)) for row in rows]
+
+
 async def list_runs(
     connection: Connection, key: ScheduleKey, limit: int, cursor: str | None
 ) -> RunPage:

@@ -207,6 +207,13 @@ WHERE tenant = $1 AND schedule > $2
 ORDER BY schedule
 LIMIT $3
 
+-- name: list_all_schedules
+-- Schedules of all tenants in order, from one on.
+SELECT {{schedule_columns}} FROM schedules
+WHERE (tenant, schedule) > ($1, $2)
+ORDER BY tenant, schedule
+LIMIT $3
+
 -- name: list_runs
 -- Runs of a schedule, the newest nominal time first.
 SELECT {{run_columns}}, slot FROM schedule_runs

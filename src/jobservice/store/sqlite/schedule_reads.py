@@ -27,6 +27,14 @@ def list_schedules(
     return schedule_page(rows, limit)
 
 
+def list_all_schedules(
+    connection: apsw.Connection, after: tuple[str, str], limit: int
+) -> list[Schedule]:
+    """Schedules of all tenants."""
+    rows = connection.execute(QUERIES["list_all_schedules"].text, (*after, limit))
+    return [schedule_of(row) for row in rows]
+
+
 def list_runs(
     connection: apsw.Connection, key: ScheduleKey, limit: int, cursor: str | None
 ) -> RunPage:

@@ -186,6 +186,13 @@ WHERE tenant = ? AND schedule > ?
 ORDER BY schedule
 LIMIT ?
 
+-- name: list_all_schedules
+-- Schedules of all tenants in order, from one on.
+SELECT {{schedule_columns}} FROM schedules
+WHERE (tenant, schedule) > (?, ?)
+ORDER BY tenant, schedule
+LIMIT ?
+
 -- name: list_runs
 -- Runs of a schedule, the newest nominal time first.
 SELECT {{run_columns}}, slot FROM schedule_runs

@@ -167,6 +167,9 @@ class SqliteStore(WritingStore[Writer]):
     async def list_schedules(self, tenant: str, *, limit: int, cursor: str | None) -> SchedulePage:
         return await self._readers.away(schedule_reads.list_schedules, tenant, limit, cursor)
 
+    async def list_all_schedules(self, after: tuple[str, str], *, limit: int) -> list[Schedule]:
+        return await self._readers.away(schedule_reads.list_all_schedules, after, limit)
+
     async def list_schedule_runs(
         self, key: ScheduleKey, *, limit: int, cursor: str | None
     ) -> RunPage:
