@@ -413,6 +413,17 @@ async def test_a_flood_of_one_tenant_delays_no_other(store: Store) -> None:
     assert lone.job_id in await ids(store, 2, now=at(1))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_a_flood_of_a_hundred_thousand_delays_no_other(store: Store) -> None:
+    for n in range(100):
+        await insert(store, *[new_job("a", at(n), priority=100) for _ in range(1_000)])
+    await taken(store, 10, now=at(100))
+    lone = new_job("b", created_at=at(101), priority=-100)
+    await insert(store, lone)
+    assert lone.job_id in await ids(store, 2, now=at(101))
+
+
 async def test_tenants_share_by_weight(store: Store) -> None:
     for tenant in ("a", "b"):
         await insert(store, *[new_job(tenant) for _ in range(200)])
