@@ -121,8 +121,8 @@ def see_what_comes_back(server: Server, site: Site, jobs: dict[str, Job], runner
     """What becomes of the jobs of the backup, after the start."""
     runs = 1 if runner == "lives" else 2
     with Client(server.unix_address) as client:
-        # It ended after the backup. Its runner remembers how; a new one only if the end is in the journal
-        # as not acknowledged yet.
+        # It ended after the backup. Its runner remembers how; a new one does if the end is in the
+        # journal as not acknowledged yet.
         ended = client.wait(jobs["ends"], timeout=30)
         assert (ended.state, ended.attempt_count) == (State.SUCCEEDED, site.runs("ends"))
         assert ended.attempt_count <= runs
