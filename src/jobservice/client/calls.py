@@ -7,7 +7,7 @@ can hold is refused here with the error that the service would raise.
 import contextlib
 import datetime as dt
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -334,6 +334,16 @@ def seconds_of(length: Length | None) -> float | None:
 
 def _numbers(states: Iterable[State]) -> list[Any]:
     return [int(state) for state in states]
+
+
+def pages(call: Callable[..., Any], method: Any, request: Any) -> Iterator[Any]:
+    """The pages of a list, each asked for once the one before is used up."""
+    while True:
+        page = call(method, request)
+        yield page
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
 
 
 # --- answers ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jobservice.client import calls
 from jobservice.errors import InvalidRequest, Violation
 from jobservice.model.limit import Limit, LimitKind, LimitUse, Rate
 from jobservice.wire import limits as wire
@@ -52,12 +53,8 @@ class Limits:
     def list(self) -> Iterator[LimitUse]:
         """Every limit there is with its use, read page by page as they are asked for."""
         request = pb.ListLimitsRequest(page_size=self._page_size)
-        while True:
-            page = self._call(self._stub.ListLimits, request)
+        for page in calls.pages(self._call, self._stub.ListLimits, request):
             yield from map(wire.to_use, page.limits)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     def delete(self, kind: Kind, name: str = "", *, allow_missing: bool = False) -> None:
         """Forget a limit that was set."""

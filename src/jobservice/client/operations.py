@@ -78,12 +78,8 @@ class OperationCalls(abc.ABC):
     def operations(self) -> Iterator[Operation]:
         """Operations, newest first, read page by page as they are asked for."""
         request = pb.ListOperationsRequest(page_size=PAGE_SIZE)
-        while True:
-            page = self._call(self._operations.ListOperations, request)
+        for page in calls.pages(self._call, self._operations.ListOperations, request):
             yield from map(to_operation, page.operations)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     def cancel_operation(self, operation: OperationRef) -> Operation:
         """End an operation where it is; what it has changed stays so."""

@@ -50,12 +50,8 @@ class Queues:
     def list(self) -> Iterator[Queue]:
         """Queues that were made, and `default`, by name, read page by page as they are asked for."""
         request = pb.ListQueuesRequest(page_size=self._page_size)
-        while True:
-            page = self._call(self._stub.ListQueues, request)
+        for page in calls.pages(self._call, self._stub.ListQueues, request):
             yield from map(wire.to_queue, page.queues)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     def update(self, queue: QueueRef, *, etag: str = "", **rules: Unpack[QueueOptions]) -> Queue:
         """Change rules of a queue; those not given stay.

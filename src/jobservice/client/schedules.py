@@ -74,12 +74,8 @@ class Schedules:
     def list(self) -> Iterator[Schedule]:
         """Schedules by name, read page by page as they are asked for."""
         request = pb.ListSchedulesRequest(page_size=self._page_size)
-        while True:
-            page = self._call(self._stub.ListSchedules, request)
+        for page in calls.pages(self._call, self._stub.ListSchedules, request):
             yield from map(wire.to_schedule, page.schedules)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     def update(
         self,
@@ -201,12 +197,8 @@ class Schedules:
         request = pb.ListScheduleRunsRequest(
             schedule_id=name_of(schedule), page_size=self._page_size
         )
-        while True:
-            page = self._call(self._stub.ListScheduleRuns, request)
+        for page in calls.pages(self._call, self._stub.ListScheduleRuns, request):
             yield from map(wire.to_run, page.runs)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
 
 # --- fields -----------------------------------------------------------------------------------

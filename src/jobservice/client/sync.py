@@ -302,12 +302,8 @@ class Client(OperationCalls):
         return self._pages(self._stub.GetJobHistory, request)
 
     def _pages(self, method: Callable[..., Any], request: Any) -> Iterator[Job]:
-        while True:
-            page = self._call(method, request)
+        for page in calls.pages(self._call, method, request):
             yield from map(convert.to_job, page.jobs)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     # --- watch --------------------------------------------------------------------------------
 
