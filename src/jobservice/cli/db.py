@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from jobservice.cli.backup import backup_command, restore_command
+from jobservice.cli.copying import copy_command
 from jobservice.cli.output import say
 from jobservice.cli.settings import DATA_DIR, DATABASE, settings
 from jobservice.config import Settings
@@ -101,6 +102,7 @@ def sql(data_dir: Path | None, database: str | None, begin: int, end: int | None
 
 db_command.add_command(backup_command)
 db_command.add_command(restore_command)
+db_command.add_command(copy_command)
 
 
 def _upgrade(chosen: Settings) -> Sequence[Migration]:

@@ -29,7 +29,7 @@ DATABASE = click.option(
 
 def settings(data_dir: Path | None, **given: Any) -> Settings:
     """The settings, with what was given on the command line first."""
-    _refuse_password(given.get("database"))
+    refuse_password(given.get("database"))
     try:
         given = {name: value for name, value in given.items() if value is not None}
         return Settings(data_dir=data_dir or default_data_dir(), **given)
@@ -42,12 +42,18 @@ def _option(location: tuple[int | str, ...]) -> str:
     return "--" + "-".join(str(part) for part in location).replace("_", "-")
 
 
-def _refuse_password(database: str | None) -> None:
-    """Every user of a host can read the command lines of all processes."""
+def refuse_password(
+    address: str | None, option: str = "--database", variable: str = "JOBSERVICE_DATABASE"
+) -> None:
+    """Every user of a host can read the command lines of all processes.
+
+    Raises:
+        SetupError: the address, given by an option, has a password in it.
+    """
     with contextlib.suppress(ValueError):
-        parts = urllib.parse.urlsplit(database or "")
+        parts = urllib.parse.urlsplit(address or "")
         if parts.password or "password" in urllib.parse.parse_qs(parts.query):
             raise SetupError(
-                "--database holds a password, which all users of this host could read. Give the "
-                "address in JOBSERVICE_DATABASE, or the password in ~/.pgpass."
+                f"{option} holds a password, which all users of this host could read. Give the "
+                f"address in {variable}, or the password in ~/.pgpass."
             )
