@@ -13,6 +13,8 @@ import pytest
 from jobservice import Client
 from jobservice.errors import StoreFull
 from jobservice.model.lifecycle import State
+from jobservice.store.sqlite.backup import backup, restore
+from jobservice.store.sqlite.migrate import upgrade
 from jobservice.testing.server import Server
 from jobservice.testing.wait import wait_until
 from tests.integration.bare import output, running
@@ -131,3 +133,15 @@ def test_a_job_that_fills_the_disk_ends_and_says_so(
         client.delete(greedy)
         assert output(client, client.get(other)) in {b"small\n", b""}
         assert client.wait(client.create(["true"]), timeout=20).state is State.SUCCEEDED
+
+
+def test_a_backup_or_a_restore_without_room_leaves_nothing(disk: Path, tmp_path: Path) -> None:
+    path, good = tmp_path / "jobservice.db", tmp_path / "good"
+    upgrade(path)
+    backup(path, good, force=False)
+    with filled(disk):
+        with pytest.raises(StoreFull, match="room"):
+            backup(path, disk / "backup", force=False)
+        with pytest.raises(StoreFull, match="room"):
+            restore(good, disk / "jobservice.db", force=False)
+        assert [each.name for each in disk.iterdir()] == ["ballast"]
