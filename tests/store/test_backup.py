@@ -1,6 +1,7 @@
 """Backups of the SQLite file: of one instant, whole, never over something else; and their return."""
 
 import asyncio
+import fcntl
 import os
 import re
 import stat
@@ -21,7 +22,7 @@ from jobservice.store.sqlite.backup import backup, restore
 from jobservice.store.sqlite.migrate import upgrade
 from jobservice.store.sqlite.store import SqliteStore
 from tests.arch import tree
-from tests.conformance.values import TENANT, insert_some, run
+from tests.conformance.values import NOW, TENANT, insert_some, run, settle
 from tests.postgres import shared_postgres
 
 
@@ -106,6 +107,26 @@ def test_a_damaged_database_gives_no_backup(path: Path, file: Path) -> None:
     assert list(file.parent.iterdir()) == []
 
 
+def test_two_backups_into_one_file_do_not_mix_and_a_killed_one_leaves_nothing(
+    path: Path, file: Path
+) -> None:
+    upgrade(path)
+    draft, journal = (
+        file.with_name(f".{file.name}.draft"),
+        file.with_name(f".{file.name}.draft-journal"),
+    )
+    draft.write_text("what a killed process has left")
+    journal.write_text("likewise")
+    with draft.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(SetupError, match=f"Another process writes {file}"):
+            backup(path, file, force=False)
+        assert journal.exists()
+    backup(path, file, force=False)
+    look_at(file)
+    assert count(file) == 0
+
+
 def test_there_must_be_something_to_back_up(path: Path, file: Path) -> None:
     with pytest.raises(SetupError, match="no database"):
         backup(path, file, force=False)
@@ -188,6 +209,7 @@ async def test_the_leases_of_a_backup_are_over(path: Path, file: Path) -> None:
     job = await restored.find_job(JobKey(fence.tenant, fence.job_id))
     assert job is not None
     assert job.state is State.RUNNING
+    assert await restored.expire_leases(settle, now=NOW, limit=10) == [fence]  # as on another host
     await restored.close()
 
 

@@ -15,11 +15,12 @@ from jobservice.engine.claim import Leases
 from jobservice.engine.parts import Parts, Signals
 from jobservice.errors import StoreUnavailable
 from jobservice.model.attempt import Cause, Fence, Outcome
-from jobservice.model.job import Job
+from jobservice.model.job import AttemptState, Job
 from jobservice.model.lease import AttemptEnd
 from jobservice.model.lifecycle import State
 from jobservice.model.spec import Command, JobSpec, RetryPolicy
 from jobservice.store.port import JobKey
+from jobservice.store.sqlite.backup import backup, restore
 from jobservice.store.sqlite.store import SqliteStore
 from jobservice.testing.executor import ScriptedExecutor
 from jobservice.testing.invariants import check_invariants
@@ -298,3 +299,23 @@ async def test_a_job_is_not_run_anew_while_an_attempt_that_lost_its_lease_lives(
         assert new.job_id == job_id
         assert new != old
         assert (await bench.job(job_id)).attempt_count == 2
+
+
+async def test_a_claim_of_a_backup_is_lost_even_where_nothing_had_started(quick_path: Path) -> None:
+    path, file = quick_path / "jobs.db", quick_path / "backup"
+    store = await SqliteStore.open(path)
+    before = Bench(store)
+    [job_id] = await before.submit()
+    [claim] = await before.leases.claim("w", 1, 1)
+    await store.close()
+    backup(path, file, force=False)
+    restore(file, path, force=True)
+    store = await SqliteStore.open(path)
+    bench = Bench(store)
+    async with running(bench.worker()):
+        [fence] = await bench.runs(1)
+        job = await bench.job(job_id)
+    assert bench.executor.stops == [claim.fence]
+    assert [each.state for each in job.attempts] == [AttemptState.LOST, AttemptState.RUNNING]
+    assert fence.attempt == 2
+    await store.close()

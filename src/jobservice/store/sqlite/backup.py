@@ -9,8 +9,9 @@ a crash leaves what was there before.
 """
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apsw
@@ -103,17 +104,50 @@ def restore(file: Path, path: Path, *, force: bool) -> Path | None:
 
 @contextlib.contextmanager
 def _draft_of(file: Path) -> Iterator[Path]:
-    """An empty file beside another one, for its owner alone; gone at the end."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    """An empty file beside another one, for its owner alone; gone at the end.
+
+    What a killed process has left of it is used up by the next one. Its descriptor stays open until
+    SQLite has closed the file: see `connect.py`.
+    """
+    draft = file.with_name(f".{file.name}.draft")
     try:
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SetupError(f"{file} cannot be written: {error.strerror}.") from error
     try:
-        yield draft
+        _lock(descriptor, draft, file)
+        _remove(draft, ("-journal", "-wal", "-shm"))
+        os.ftruncate(descriptor, 0)
+        os.fchmod(descriptor, 0o600)
+        try:
+            yield draft
+        finally:
+            if _is(descriptor, draft):  # it was not renamed
+                _remove(draft, ("", "-journal", "-wal", "-shm"))
     finally:
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            Path(f"{draft}{suffix}").unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, draft: Path, file: Path) -> None:
+    """Have the draft alone; one that was renamed meanwhile is not it any more."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is(descriptor, draft):
+            return
+    raise SetupError(
+        f"Another process writes {file} just now. Wait for it, or choose another name."
+    )
+
+
+def _is(descriptor: int, draft: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), draft.stat())
+    return False
+
+
+def _remove(draft: Path, suffixes: Sequence[str]) -> None:
+    for suffix in suffixes:
+        Path(f"{draft}{suffix}").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
