@@ -16,8 +16,8 @@ def test_a_number_of_indices(shell: Shell) -> None:
     assert shell.ok("logs", "--index", "2", job_id).out == "this is 2\n"
     missing = shell("logs", "--index", "4", job_id)
     assert (missing.code, "no job for index 4" in missing.err) == (66, True)
-    whole = shell.ok("logs", job_id)
-    assert (whole.out, "is an array" in whole.err) == ("", True)
+    whole = shell("logs", job_id)
+    assert (whole.code, whole.out, "--index N" in whole.err) == (65, "", True)
     table = [line.split() for line in shell.ok("list", "--array", job_id).lines]
     assert [line[0] for line in table] == ["INDEX", "3", "2", "1", "0"]
     shown = shell.ok("get", job_id).out

@@ -1,6 +1,5 @@
 """Commands that stay: the output of jobs, their ends, and everything that happens to them."""
 
-import contextlib
 import sys
 
 import click
@@ -9,7 +8,6 @@ from jobservice.cli.exit_codes import exit_code_of
 from jobservice.cli.options import JOB, JOBS, LENGTH, client_options, connected
 from jobservice.cli.output import coloured, instant, one_line, percent, say, show_json
 from jobservice.cli.progress import cause
-from jobservice.client.sync import Client
 from jobservice.client.values import LogChunk
 from jobservice.errors import NotFound
 from jobservice.model.event import Event, EventKind
@@ -42,20 +40,9 @@ def logs_command(
     with connected(address) as client:
         if index is not None:
             job = client.index(job, index).job_id
-        silent = True
         for chunk in client.logs(job, attempt, stream=stream, follow=follow):
             show_json(chunk) if as_json else _write(chunk)
             sys.stdout.flush()
-            silent = False
-        if silent:
-            _say_of_array(client, job)
-
-
-def _say_of_array(client: Client, job: str) -> None:
-    """Why there is no output of an array."""
-    with contextlib.suppress(NotFound):  # it was deleted meanwhile
-        if client.get(job).array_counts is not None:
-            say(f"{job} is an array: each index has output of its own; see --index N.")
 
 
 def _write(chunk: LogChunk) -> None:
