@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator
 
 from bench.report import Ratio, Row, Samples, per_round
+from bench.rows.spawn import BATCH, run_jobs
+from bench.service import connected, create_request
 from bench.workplace import Workplace
 from jobservice.clock import from_us
 from jobservice.engine.finish import settler
@@ -19,6 +21,8 @@ from jobservice.model.limit import ConcurrencyKey, Limit, LimitKind
 from jobservice.model.spec import Command, JobSpec
 from jobservice.store.port import AttemptEnd, AttemptStart
 from jobservice.store.sqlite.store import SqliteStore
+from jobservice.wire import messages as pb
+from jobservice.wire.stubs import LimitServiceStub
 
 AT_ONCE = 32
 """How many jobs are claimed, started and finished together: those of 32 slots."""
@@ -26,12 +30,13 @@ NOW = from_us(1_700_000_000_000_000)
 LEASE = dt.timedelta(hours=1)
 LIMIT = 10_000
 """Of the service and of each key: counted, and not reached."""
+KEYS = "database", "licence"
 COMMAND = Command(("/bin/true", "of", "the", "bench"))
 
 
 def measure(place: Workplace) -> list[Row]:
-    """Jobs a second from the insert to the recorded end, in turns in two stores."""
-    return asyncio.run(_measure(place))
+    """Jobs a second through two stores in turns, and as processes through one service in turns."""
+    return [*asyncio.run(_measure(place)), _with_processes(place)]
 
 
 async def _measure(place: Workplace) -> list[Row]:
@@ -40,7 +45,7 @@ async def _measure(place: Workplace) -> list[Row]:
         for kind in (LimitKind.SERVICE, LimitKind.TENANT):
             tenant = "" if kind is LimitKind.SERVICE else "default"
             await limited.save_limit(Limit(tenant, kind, max_running=LIMIT), now=NOW)
-        for name in ("database", "licence"):
+        for name in KEYS:
             await limited.save_limit(
                 Limit("default", LimitKind.KEY, name, max_running=LIMIT), now=NOW
             )
@@ -67,11 +72,47 @@ async def _measure(place: Workplace) -> list[Row]:
     ]
 
 
+def _with_processes(place: Workplace) -> Row:
+    jobs = place.amount(2_000, 600)
+    plain = create_request(place.stamp)
+    keyed = create_request(place.stamp)
+    keyed.job.concurrency_keys.extend([pb.ConcurrencyKey(key=name) for name in KEYS])
+    ours: list[float] = []
+    reference: list[float] = []
+    with place.service(slots=32) as service, connected(service.unix_address) as channel:
+        stub = LimitServiceStub(channel)
+        for name in KEYS:
+            _set(stub, pb.LimitKind.LIMIT_KIND_KEY, name)
+        for number in place.rounds(9, 5):
+            for limited in (True, False) if number % 2 else (False, True):
+                if limited:
+                    _set(stub, pb.LimitKind.LIMIT_KIND_SERVICE)
+                one = keyed if limited else plain
+                request = pb.BatchCreateJobsRequest(requests=[one] * BATCH)
+                rate = run_jobs(channel, request.SerializeToString(), jobs)
+                if limited:
+                    stub.DeleteLimit(pb.DeleteLimitRequest(kind=pb.LimitKind.LIMIT_KIND_SERVICE))
+                if number:  # the first round is for warming up
+                    (ours if limited else reference).append(rate)
+    return Row(
+        "",
+        "… limit of the service, 2 keys a job, as processes end to end, 32 slots / none",
+        Samples(ours, "jobs/s"),
+        Samples(reference, "jobs/s"),
+        Ratio(per_round(ours, reference), required=0.95, percent=True),
+    )
+
+
+def _set(stub: LimitServiceStub, kind: pb.LimitKind.ValueType, name: str = "") -> None:
+    limit = pb.Limit(kind=kind, name=name, max_running=LIMIT)
+    stub.SetLimit(pb.SetLimitRequest(limit=limit))
+
+
 async def _run(
     store: SqliteStore, jobs: int, numbers: "itertools.count[int]", *, keyed: bool
 ) -> float:
     """Jobs a second, through insert, claim, start and finish."""
-    keys = (ConcurrencyKey("database"), ConcurrencyKey("licence")) if keyed else ()
+    keys = tuple(ConcurrencyKey(name) for name in KEYS) if keyed else ()
     spec = JobSpec(COMMAND, concurrency_keys=keys)
     settle = settler(NOW, random.Random(0))
     begin = time.perf_counter()

@@ -76,9 +76,10 @@ def _measure(
         place.service("--containment", containment, slots=slots) as service,
         connected(service.unix_address) as channel,
     ):
-        _run_jobs(channel, place.stamp, "warm-up", WARM_UP)
+        run_jobs(channel, batch(BATCH, place.stamp, name="warm-up"), WARM_UP)
         for number in place.rounds(*counts):
-            rounds.ours.append(_run_jobs(channel, place.stamp, f"round-{number}", jobs))
+            request = batch(BATCH, place.stamp, name=f"round-{number}")
+            rounds.ours.append(run_jobs(channel, request, jobs))
             rounds.bare.append(_run_loop(place, jobs))
             rounds.with_files.append(_run_loop(place, jobs, files=True))
         rounds.containment = _containment(service)
@@ -87,9 +88,9 @@ def _measure(
     return rounds
 
 
-def _run_jobs(channel: grpc.Channel, program: str, name: str, count: int) -> float:
-    """Jobs per second, from the first submit until the last is final and recorded."""
-    submit, request = raw(channel, "BatchCreateJobs"), batch(BATCH, program, name=name)
+def run_jobs(channel: grpc.Channel, request: bytes, count: int) -> float:
+    """Jobs per second, submitted in batches, from the first until the last is final and recorded."""
+    submit = raw(channel, "BatchCreateJobs")
     begin = time.perf_counter()
     answer = b""
     for _ in range(count // BATCH):

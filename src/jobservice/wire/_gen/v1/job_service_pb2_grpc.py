@@ -243,7 +243,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReadLogs(self, request, context):
-        """Streams the output of an attempt, byte-exact, while it runs and ever after.
+        """Streams the output of an attempt, byte-exact, while it runs and ever after. An array is refused with
+        FAILED_PRECONDITION: each of its indices has output of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -85,7 +85,9 @@ class JobServiceStub:
     only the newest may be sent.
     """
     ReadLogs: _grpc.UnaryStreamMultiCallable[_job_service_pb2.ReadLogsRequest, _job_service_pb2.ReadLogsResponse]
-    """Streams the output of an attempt, byte-exact, while it runs and ever after."""
+    """Streams the output of an attempt, byte-exact, while it runs and ever after. An array is refused with
+    FAILED_PRECONDITION: each of its indices has output of its own.
+    """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -144,7 +146,9 @@ class JobServiceAsyncStub(JobServiceStub):
     only the newest may be sent.
     """
     ReadLogs: _aio.UnaryStreamMultiCallable[_job_service_pb2.ReadLogsRequest, _job_service_pb2.ReadLogsResponse]  # type: ignore[assignment]
-    """Streams the output of an attempt, byte-exact, while it runs and ever after."""
+    """Streams the output of an attempt, byte-exact, while it runs and ever after. An array is refused with
+    FAILED_PRECONDITION: each of its indices has output of its own.
+    """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Jobs of one tenant, from their submission to their end and beyond.
@@ -296,6 +300,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.ReadLogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.ReadLogsResponse], _abc.AsyncIterator[_job_service_pb2.ReadLogsResponse]]:
-        """Streams the output of an attempt, byte-exact, while it runs and ever after."""
+        """Streams the output of an attempt, byte-exact, while it runs and ever after. An array is refused with
+        FAILED_PRECONDITION: each of its indices has output of its own.
+        """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
