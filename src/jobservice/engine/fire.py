@@ -15,7 +15,7 @@ from jobservice.model.schedule import Outcome, Schedule
 from jobservice.store.schedule_port import Decide, Plan, ScheduleKey
 from jobservice.telemetry import Logger, logger
 
-BATCH = 5
+BATCH = 4
 """How many schedules are decided about in one transaction: few, so that a submit that comes meanwhile
 does not wait long for its turn."""
 PLANNED_AT_ONCE = 100
