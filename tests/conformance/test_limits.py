@@ -14,10 +14,11 @@ from jobservice.engine.limits import Slots, list_limits
 from jobservice.engine.parts import Parts, Signals
 from jobservice.model.attempt import Fence
 from jobservice.model.lifecycle import State
-from jobservice.model.limit import ConcurrencyKey, KeyRule, Limit, LimitKind, Rate
+from jobservice.model.limit import ConcurrencyKey, KeyRule, Limit, LimitKind, Rate, type_key
 from jobservice.model.queue import OnFull, Pause, PauseMode, Queue
 from jobservice.model.spec import DEFAULT_QUEUE
 from jobservice.store.port import Refusal, StopRequest, Store
+from jobservice.store.verbs.keys import WOKEN
 from jobservice.testing.clock import JumpClock
 from tests.conformance.values import (
     NOW,
@@ -98,6 +99,52 @@ async def test_a_limit_that_is_lowered_ends_nothing_and_starts_nothing(store: St
     assert await taken(store) == []
     await done(store, running[2])
     assert len(await taken(store)) == 1
+
+
+async def test_a_type_without_a_limit_holds_up_nothing(store: Store) -> None:
+    await insert(store, *[new_job(job_type="render") for _ in range(6)])
+    assert len(await taken(store)) == 6
+
+
+async def test_a_type_runs_no_more_than_it_may_in_all_queues(store: Store) -> None:
+    key = type_key("render").key
+    await limit_key(store, key, 2)
+    queues = ["one", "two", "one", "two"]
+    typed = [new_job(queue=queue, job_type="render", priority=50) for queue in queues]
+    others = [new_job(queue="one", job_type="index"), new_job("other", job_type="render")]
+    await insert(store, *typed, *others[:1])
+    await insert(store, *others[1:])
+    running = await taken(store)
+    started = {each.job_id for each in running}
+    assert len(started & {each.job_id for each in typed}) == 2
+    assert started >= {each.job_id for each in others}, "another type, and another tenant"
+    [one] = [each for each in running if each.job_id == typed[0].job_id]
+    await done(store, one)
+    [next_] = await ids(store)
+    assert next_ in {each.job_id for each in typed} - started
+    assert await store.delete_limit(TENANT, LimitKind.KEY, key)
+    assert len(await ids(store)) == 1
+
+
+async def test_many_that_wait_for_a_type_go_on_once_its_limit_is_gone(store: Store) -> None:
+    key = type_key("render").key
+    await limit_key(store, key, 1)
+    await insert(store, *[new_job(job_type="render") for _ in range(WOKEN + 20)])
+    assert len(await taken(store, 1_000)) == 1
+    assert await store.delete_limit(TENANT, LimitKind.KEY, key)
+    assert len(await taken(store, 1_000)) == WOKEN
+    await store.wake_parked(("", ""), now=NOW)
+    assert len(await taken(store, 1_000)) == 19
+
+
+async def test_a_job_is_read_with_its_type_and_its_own_keys(store: Store) -> None:
+    new = keyed("db", job_type="render")
+    await insert(store, new)
+    found = await store.find_job(key_of(new))
+    assert found is not None
+    assert found.spec == new.spec
+    [submitted] = await store.find_submitted([key_of(new)])
+    assert submitted == new.spec
 
 
 async def test_a_tenant_and_the_service_have_limits(store: Store) -> None:

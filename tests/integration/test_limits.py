@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from jobservice import Client, ConcurrencyKey, Job, OnConflict
 from jobservice.errors import AlreadyExists, LimitNotFound
 from jobservice.model.lifecycle import State
-from jobservice.model.limit import LimitKind, LimitUse, Rate
+from jobservice.model.limit import Limit, LimitKind, LimitUse, Rate
 from jobservice.testing.server import Server
 from jobservice.testing.virtual import VirtualService
 from jobservice.testing.wait import wait_until
@@ -19,7 +19,7 @@ from jobservice.wire import messages as pb
 from jobservice.wire.stubs import LimitServiceStub
 from tests.integration.bare import SLEEP, refused, running
 
-SETTABLE = {LimitKind.SERVICE, LimitKind.TENANT, LimitKind.KEY}
+SETTABLE = {LimitKind.SERVICE, LimitKind.TENANT, LimitKind.KEY, LimitKind.JOB_TYPE}
 
 
 def clear(client: Client) -> None:
@@ -97,6 +97,29 @@ def test_a_key_has_weights_and_a_limit_that_may_change(here: Client) -> None:
         here.limits.get("key", "gpu")
     with pytest.raises(LimitNotFound):
         here.limits.delete("key", "gpu")
+
+
+def test_jobs_of_a_type_share_its_limit(here: Client) -> None:
+    first = running(here, here.create(SLEEP, job_type="render", queue="one"))
+    assert use_of(here, LimitKind.JOB_TYPE, "render") == LimitUse(
+        Limit("", LimitKind.JOB_TYPE, "render"), 1, 0, (first.job_id,)
+    ), "listed though nobody set a limit, and without one"
+    here.limits.set("job_type", "render", max_running=1)
+    second = here.create(SLEEP, job_type="render", keys=["db"])
+    waits_for(here, second, f"waits for job type render, held by job {first.job_id}")
+    assert here.wait(here.create(["true"], job_type="index")).state is State.SUCCEEDED
+    active = {job.job_id for job in here.active(filter="job_type = render")}
+    assert active == {first.job_id, second.job_id}
+    found = here.get(second)
+    assert found.spec.job_type == "render"
+    assert [key.key for key in found.spec.concurrency_keys] == ["db"]
+    use = here.limits.get("job-type", "render")
+    assert (use.limit.kind, use.limit.name) == (LimitKind.JOB_TYPE, "render")
+    assert (use.running, use.limit.max_running, use.waiting) == (1, 1, 1)
+    here.limits.delete("job_type", "render")
+    running(here, second)
+    with pytest.raises(LimitNotFound, match="Nobody set a limit on job type render"):
+        here.limits.get("job_type", "render")
 
 
 def test_a_rate_waits_and_does_not_fail(here: Client) -> None:
@@ -218,6 +241,7 @@ def test_limits_come_in_pages(stub: LimitServiceStub) -> None:
 # --- bad input ------------------------------------------------------------------------------------
 
 KEY, TENANT = pb.LimitKind.LIMIT_KIND_KEY, pb.LimitKind.LIMIT_KIND_TENANT
+JOB_TYPE = pb.LimitKind.LIMIT_KIND_JOB_TYPE
 BAD: dict[str, tuple[str, Any, list[str]]] = {
     "no limit": ("SetLimit", pb.SetLimitRequest(), ["limit"]),
     "no kind": ("SetLimit", pb.SetLimitRequest(limit=pb.Limit(name="x")), ["limit.kind"]),
@@ -253,6 +277,12 @@ BAD: dict[str, tuple[str, Any, list[str]]] = {
         ["limit.name", "limit.weight"],
     ),
     "a key without a name": ("GetLimit", pb.GetLimitRequest(kind=KEY), ["name"]),
+    "a type without a name": ("GetLimit", pb.GetLimitRequest(kind=JOB_TYPE), ["name"]),
+    "a type that no job has": (
+        "SetLimit",
+        pb.SetLimitRequest(limit=pb.Limit(kind=JOB_TYPE, name="Render!", max_running=1)),
+        ["limit.name"],
+    ),
     "a tenant with a name": ("GetLimit", pb.GetLimitRequest(kind=TENANT, name="t"), ["name"]),
     "a page": ("ListLimits", pb.ListLimitsRequest(page_size=-1), ["page_size"]),
     "a delete": ("DeleteLimit", pb.DeleteLimitRequest(name="\n"), ["kind", "name"]),

@@ -30,7 +30,7 @@ from jobservice.clock import to_us
 from jobservice.model.attempt import Cause, Fence
 from jobservice.model.job import Job
 from jobservice.model.lifecycle import FINAL, LIVE, WAITING, State
-from jobservice.model.limit import ConcurrencyKey, Limit, LimitKind, Rate
+from jobservice.model.limit import ConcurrencyKey, Limit, LimitKind, Rate, type_key
 from jobservice.model.queue import Move, Pause, PauseMode, Queue, bottom_key, claim_key, top_key
 from jobservice.model.spec import JobSpec, RetryPolicy
 from jobservice.store.port import AttemptStart, Insertion, JobKey, Refusal, StopRequest
@@ -49,6 +49,8 @@ CLAIMS = 6
 tenants = st.sampled_from([TENANTS[0], TENANTS[0], TENANTS[0], TENANTS[1]])
 queues = st.sampled_from(QUEUES)
 keys = st.sampled_from(["k", "k", "l", "m"])
+limited = st.sampled_from(["k", "k", "l", "m", type_key("t").key])
+"""What has a limit of its own: a key, or a type of job."""
 some = st.sampled_from([None, None, 4, 3, 2, 1, 0])
 rates = st.one_of(
     st.none(),
@@ -185,16 +187,13 @@ class LimitsMachine(RuleBasedStateMachine):
         ):
             if most is not None and used >= most:
                 yield name
-        for key in job.spec.concurrency_keys:
+        for key in job.spec.held_keys:
             if self.is_taken(job.tenant, key, of_tenant):
                 yield key.key
 
     def is_taken(self, tenant: str, key: ConcurrencyKey, live: list[Modelled]) -> bool:
         used = sum(
-            held.weight
-            for each in live
-            for held in each.spec.concurrency_keys
-            if held.key == key.key
+            held.weight for each in live for held in each.spec.held_keys if held.key == key.key
         )
         most = self.most(tenant, LimitKind.KEY, key.key)
         if key.limit:
@@ -214,7 +213,7 @@ class LimitsMachine(RuleBasedStateMachine):
         job.state, job.lease_until = State.RUNNING, self.now + LEASE
         job.attempt, job.epoch = job.attempt + 1, job.epoch + 1
         assert job.fence == fence
-        for key in job.spec.concurrency_keys:
+        for key in job.spec.held_keys:
             if meter := self.meters.get((job.tenant, key.key)):
                 meter.start(to_us(self.now), key.weight)
         return job
@@ -277,14 +276,14 @@ class LimitsMachine(RuleBasedStateMachine):
     def limit_tenant(self, tenant: str, most: int | None, weight: int) -> None:
         self.save_limit(Limit(tenant, LimitKind.TENANT, max_running=most, weight=weight))
 
-    @rule(tenant=tenants, key=keys, most=some, rate=rates)
+    @rule(tenant=tenants, key=limited, most=some, rate=rates)
     def limit_key(self, tenant: str, key: str, most: int | None, rate: Rate | None) -> None:
         self.save_limit(Limit(tenant, LimitKind.KEY, key, most, rate))
         before = self.meters.pop((tenant, key), None)
         if rate is not None:
             self.meters[tenant, key] = Meter(rate, before.used_until_us if before else 0)
 
-    @rule(tenant=tenants, key=keys, kind=st.sampled_from(LimitKind))
+    @rule(tenant=tenants, key=limited, kind=st.sampled_from(LimitKind))
     def delete_limit(self, tenant: str, key: str, kind: LimitKind) -> None:
         name = key if kind is LimitKind.KEY else ""
         whose = "" if kind is LimitKind.SERVICE else tenant
@@ -301,6 +300,7 @@ class LimitsMachine(RuleBasedStateMachine):
         tenant=tenants,
         queue=queues,
         wanted=wanted_keys,
+        job_type=st.sampled_from(["", "", "t"]),
         fairness_key=st.sampled_from(["", "", "x"]),
         priority=st.sampled_from([-50, 0, 0, 50]),
     )
@@ -310,6 +310,7 @@ class LimitsMachine(RuleBasedStateMachine):
         tenant: str,
         queue: str,
         wanted: list[tuple[str, int]],
+        job_type: str,
         fairness_key: str,
         priority: int,
     ) -> MultipleResults[str]:
@@ -320,6 +321,7 @@ class LimitsMachine(RuleBasedStateMachine):
                 self.now,
                 queue=queue,
                 concurrency_keys=named,
+                job_type=job_type,
                 fairness_key=fairness_key,
                 priority=priority,
                 retry=POLICY,
@@ -352,7 +354,7 @@ class LimitsMachine(RuleBasedStateMachine):
         given: dict[tuple[str, str, str], list[int]] = collections.defaultdict(list)
         for each in claims:
             job = self.grant(each.fence)
-            if not job.spec.concurrency_keys:
+            if not job.spec.held_keys:
                 given[job.lane].append(job.claim_key)
         for lane, places in given.items():
             assert places == lines[lane][: len(places)], "out of order"
@@ -362,7 +364,7 @@ class LimitsMachine(RuleBasedStateMachine):
         """The claim keys of the jobs without keys that wait in each lane, in order."""
         lines: dict[tuple[str, str, str], list[int]] = collections.defaultdict(list)
         for job in self.model.values():
-            if job.state is State.QUEUED and not job.spec.concurrency_keys:
+            if job.state is State.QUEUED and not job.spec.held_keys:
                 lines[job.lane].append(job.claim_key)
         return {lane: sorted(places) for lane, places in lines.items()}
 

@@ -98,8 +98,8 @@ def test_what_holds_of_a_job(text: str) -> None:
 
 
 FIELD_LIST = (
-    "job_id, name, queue, state, reason, labels.KEY, priority, attempt_count, failure_count, exit_code, "
-    "schedule, array_job_id, array_index, create_time, start_time, end_time"
+    "job_id, name, queue, job_type, state, reason, labels.KEY, priority, attempt_count, "
+    "failure_count, exit_code, schedule, array_job_id, array_index, create_time, start_time, end_time"
 )
 WRONG = {
     "": (1, "the end, where a field, NOT or `(` may stand"),

@@ -13,7 +13,7 @@ import pytest
 from jobservice.model.attempt import Cause, Fence
 from jobservice.model.job import NewJob
 from jobservice.model.lifecycle import State
-from jobservice.model.limit import ConcurrencyKey, Limit, LimitKind
+from jobservice.model.limit import ConcurrencyKey, Limit, LimitKind, type_key
 from jobservice.model.spec import RetryPolicy
 from jobservice.store.port import Store
 from jobservice.testing.invariants import check_invariants
@@ -26,19 +26,21 @@ ROOT = Path(__file__).parents[2]
 CLAIMERS = 32
 JOBS = 360
 KILLS = 8
-LIMITS = {"queue": 11, "one": 1, "four": 4, "heavy": 6}
+TYPE = type_key("render").key
+LIMITS = {"queue": 11, "one": 1, "four": 4, "heavy": 6, TYPE: 5}
 """Of weights that may run at once."""
 WEIGHTS = {"heavy": 2}
 
 
 def jobs() -> list[NewJob]:
-    """Jobs of one limited queue, with none, one or two keys."""
+    """Jobs of one limited queue, most of a limited type, with none, one or two keys."""
     wanted = [(), ("one",), ("four",), ("heavy",), ("four", "heavy"), ("one", "four")]
     return [
         new_job(
             concurrency_keys=tuple(
                 ConcurrencyKey(key, weight=WEIGHTS.get(key, 1)) for key in wanted[n % len(wanted)]
             ),
+            job_type="render" if n % 5 < 4 else "",
             retry=RetryPolicy(max_lost=100),
         )
         for n in range(JOBS)
@@ -48,7 +50,7 @@ def jobs() -> list[NewJob]:
 async def fill(store: Store) -> dict[str, NewJob]:
     rules = {"max_running": LIMITS["queue"]}
     await store.save_queue(TENANT, "default", rules, create=False, edit_version=None, now=NOW)
-    for key in ("four", "heavy"):
+    for key in ("four", "heavy", TYPE):
         limit = Limit(TENANT, LimitKind.KEY, key, LIMITS[key])
         await store.save_limit(limit, now=NOW)
     made = jobs()
@@ -111,7 +113,7 @@ def most_held(witness: Path, made: dict[str, NewJob]) -> dict[str, int]:
         if (fence in held) == (sign == "+"):
             continue  # the death of a process is told for what it may have told itself
         held ^= {fence}
-        keys = made[fence.job_id].spec.concurrency_keys
+        keys = made[fence.job_id].spec.held_keys
         for name, weight in [("queue", 1), *((key.key, key.weight) for key in keys)]:
             now[name] += weight if sign == "+" else -weight
             most[name] = max(most[name], now[name])

@@ -105,6 +105,7 @@ def _job_fields(job: Job) -> Iterator[tuple[str, str]]:
     spec = job.spec
     yield "job", job.job_id
     yield "name", one_line(spec.name)
+    yield "type", spec.job_type
     yield "command", command_line(spec.command.argv)
     yield "work dir", one_line(spec.command.work_dir)
     yield "env", " ".join(sorted(spec.command.env))

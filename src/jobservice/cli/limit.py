@@ -10,7 +10,9 @@ from jobservice.cli.options import LENGTH, client_options, connected
 from jobservice.cli.output import instant, length, one_line, say, show_fields, show_json, show_table
 from jobservice.model.limit import NORMAL_WEIGHT, LimitUse, Rate
 
-KIND = click.argument("kind", type=click.Choice(["service", "tenant", "key"]), metavar="KIND")
+KIND = click.argument(
+    "kind", type=click.Choice(["service", "tenant", "key", "job-type"]), metavar="KIND"
+)
 NAME = click.argument("name", default="", metavar="[NAME]")
 
 
@@ -33,7 +35,7 @@ def set_command(
     *, kind: str, name: str, max_running: int | None, rate: str | None, burst: int | None, weight: float,
     address: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    r"""Set a limit: `service`, `tenant`, or `key NAME`.
+    r"""Set a limit: `service`, `tenant`, `key NAME` or `job-type NAME`.
 
     It takes the place of the one before as a whole. That of a queue is set by `jobservice queue update`,
     the slots of a worker by `jobservice serve --slots`.
@@ -42,6 +44,7 @@ def set_command(
     Examples:
       jobservice limit set key gpu --max-running 4
       jobservice limit set key api --rate 100/1m --burst 10 --max-running 20
+      jobservice limit set job-type render --max-running 2
       jobservice limit set service --max-running 50
     """
     if burst is not None and rate is None:
@@ -101,7 +104,7 @@ def _per(rate: Rate | None) -> str:
 def list_command(*, limit: int, address: str | None, as_json: bool) -> None:
     """List every limit there is, with its use and holders.
 
-    That is of the service, the tenant, the slots of the worker, queues and keys.
+    That is of the service, the tenant, the slots of the worker, queues, types and keys.
     """
     with connected(address) as client:
         found = list(islice(client.limits.list(), limit or None))
@@ -135,7 +138,7 @@ def delete_command(
 ) -> None:
     """Forget a limit that was set.
 
-    A key without one is for one job at a time.
+    A key without one is for one job at a time, a type without one for any number.
     """
     with connected(address) as client:
         client.limits.delete(kind, name, allow_missing=missing_ok)

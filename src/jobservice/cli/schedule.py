@@ -32,7 +32,7 @@ from jobservice.model.schedule import (
 Command = TypeVar("Command", bound=Callable[..., Any])
 NAME = click.argument("schedule", metavar="NAME")
 OF_A_JOB = (
-    "queue", "priority", "labels", "env", "stdin", "work_dir", "cluster", "timeout",
+    "queue", "priority", "job_type", "labels", "env", "stdin", "work_dir", "cluster", "timeout",
     "idle_timeout", "retries", "stop_grace", "output_limit_bytes", "keys", "on_conflict",
     "fairness_key", "fairness_weight", "queue_timeout", "total_timeout", "array", "array_items",
     "max_parallel", "max_failures",

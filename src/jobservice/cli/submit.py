@@ -153,6 +153,9 @@ from jobservice.model.unique import UniqueKey, UniqueScope
     help="What to do when another counts: return it, reject the new one, or replace one that waits "
     "[return].",
 )
+@click.option(
+    "--type", "job_type", metavar="NAME", help="What kind of work it is, for limits and filters."
+)
 @click.option("--fairness-key", metavar="KEY", help="Jobs with different keys take turns.")
 @click.option(
     "--fairness-weight", type=float, metavar="N", help="The share of its fairness key [1]."

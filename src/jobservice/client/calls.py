@@ -108,6 +108,7 @@ def job_message(argv: Sequence[str], options: JobOptions, path: str = "job") -> 
         return pb.Job(
             command=command,
             cluster=options.get("cluster", ""),
+            job_type=options.get("job_type", ""),
             output_limit_bytes=options.get("output_limit_bytes", 0),
             start_delay=_duration(options, "start_delay"),
             dependencies=[_dependency(each) for each in options.get("after", ())],

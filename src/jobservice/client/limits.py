@@ -11,7 +11,7 @@ from jobservice.wire import messages as pb
 from jobservice.wire.stubs import LimitServiceStub
 
 Kind = LimitKind | str
-"""A kind, or its name: "service", "tenant" or "key"."""
+"""A kind, or its name: "service", "tenant", "key" or "job_type"."""
 
 
 class Limits:
@@ -34,10 +34,10 @@ class Limits:
         """Set a limit, in place of the one of that kind and name.
 
         Args:
-            kind: "service", "tenant" or "key".
-            name: The concurrency key that it is about.
+            kind: "service", "tenant", "key" or "job_type".
+            name: The concurrency key or the type that it is about.
             max_running: How much may run at once; None is without a limit.
-            rate: How often jobs with the key may start; None is as often as they can.
+            rate: How often jobs with the key, or of the type, may start; None is as often as they can.
             weight: The share of the tenant in the turns.
         """
         message = wire.limit_message(Limit("", _kind_of(kind), name, max_running, rate))
@@ -73,7 +73,8 @@ def _number(kind: Kind) -> Any:
 def _kind_of(kind: Kind) -> LimitKind:
     if isinstance(kind, LimitKind):
         return kind
-    if kind.upper() not in LimitKind.__members__:
-        text = f"must be service, tenant or key; got {kind!r}"
+    name = kind.upper().replace("-", "_")
+    if name not in LimitKind.__members__:
+        text = f"must be service, tenant, key or job_type; got {kind!r}"
         raise InvalidRequest([Violation("kind", text, "NOT_SENT")])
-    return LimitKind[kind.upper()]
+    return LimitKind[name]

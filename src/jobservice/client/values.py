@@ -67,6 +67,8 @@ class JobOptions(TypedDict, total=False):
     unique: str | UniqueKey
     """What makes it one of a kind: while another job with this key is not final, that one is returned
     and nothing is created; a `UniqueKey` has more rules."""
+    job_type: str
+    """What kind of work it is, for limits and filters."""
     fairness_key: str
     """Jobs with different keys take turns."""
     fairness_weight: float

@@ -1,7 +1,9 @@
 """Limits: the rules that people set, and what of them is in use.
 
 What is in use is read from the live leases, as a claim reads it. Lists show more than what was set: the
-slots of this server's worker, the queues with a limit, and keys that are in use or waited for.
+slots of this server's worker, the queues with a limit, and types and keys that are in use or waited for.
+
+The limit of a type is stored as that of the key which all its jobs hold, and named here as people do.
 """
 
 import dataclasses
@@ -22,6 +24,9 @@ from jobservice.model.limit import (
     first_block,
     most_running,
     needs,
+    said_key,
+    type_key,
+    type_of_key,
 )
 from jobservice.store.port import Holder
 
@@ -30,7 +35,7 @@ HOLDERS = 10_000
 """How many leases are looked at for those that hold a limit."""
 QUEUES_A_READ = 1_000
 ORDER = (LimitKind.SERVICE, LimitKind.TENANT, LimitKind.SLOTS, LimitKind.QUEUE, LimitKind.KEY)
-"""Of a list; within a kind the order is that of the names."""
+"""Of a list; within a kind the order is that of the names, in which types come before all keys."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +48,9 @@ class Slots:
 
 async def set_limit(parts: Parts, tenant: str, limit: Limit) -> LimitUse:
     """Set a limit in place of the one of that kind and name; what runs goes on."""
-    await parts.store.save_limit(limit, now=parts.clock.now())
+    kind, name = _stored(limit.kind, limit.name)
+    stored = dataclasses.replace(limit, kind=kind, name=name)
+    await parts.store.save_limit(stored, now=parts.clock.now())
     parts.signals.work.ring()
     parts.signals.timers.ring()
     return await get_limit(parts, tenant, limit.kind, limit.name)
@@ -55,7 +62,7 @@ async def get_limit(parts: Parts, tenant: str, kind: LimitKind, name: str) -> Li
     Raises:
         LimitNotFound: nobody set it.
     """
-    limit = await parts.store.find_limit(_owner(tenant, kind), kind, name)
+    limit = await parts.store.find_limit(_owner(tenant, kind), *_stored(kind, name))
     if limit is None:
         raise _not_found(kind, name)
     [use] = await _with_use(parts, tenant, [limit])
@@ -70,7 +77,7 @@ async def delete_limit(
     Raises:
         LimitNotFound: nobody set it, and `allow_missing` is not given.
     """
-    deleted = await parts.store.delete_limit(_owner(tenant, kind), kind, name)
+    deleted = await parts.store.delete_limit(_owner(tenant, kind), *_stored(kind, name))
     if not deleted and not allow_missing:
         raise _not_found(kind, name)
     parts.signals.work.ring()
@@ -81,8 +88,16 @@ def _owner(tenant: str, kind: LimitKind) -> str:
     return "" if kind is LimitKind.SERVICE else tenant
 
 
+def _stored(kind: LimitKind, name: str) -> tuple[LimitKind, str]:
+    """What the store calls a limit."""
+    if kind is LimitKind.JOB_TYPE:
+        return LimitKind.KEY, type_key(name).key
+    return kind, name
+
+
 def _not_found(kind: LimitKind, name: str) -> LimitNotFound:
-    what = f"key {name}" if kind is LimitKind.KEY else f"the {kind.name.lower()}"
+    stored, key = _stored(kind, name)
+    what = said_key(key) if stored is LimitKind.KEY else f"the {kind.name.lower()}"
     return LimitNotFound(f"Nobody set a limit on {what}.", limit=name or kind.name)
 
 
@@ -142,7 +157,7 @@ async def _list_queues(parts: Parts, tenant: str, limit: int, after: str) -> lis
 
 
 async def _list_keys(parts: Parts, tenant: str, limit: int, after: str) -> list[Limit]:
-    """Keys with a limit, keys that are held, and keys that jobs are parked for."""
+    """Keys with a limit, keys that are held, and keys that jobs are parked for; with those of types."""
     store = parts.store
     place = tenant, int(LimitKind.KEY), after
     named = {each.name: each for each in await store.list_limits(tenant, limit=limit, after=place)}
@@ -207,12 +222,15 @@ def _key_use(
     now: dt.datetime,
 ) -> LimitUse:
     holders = [each for each in held if _of(each.keys, limit.name)]
-    if rule is None:  # nobody set it: what its jobs say holds
+    running = use.keys.get((limit.tenant, limit.name), 0)
+    job_type = type_of_key(limit.name)
+    if job_type is not None:
+        limit = dataclasses.replace(limit, kind=LimitKind.JOB_TYPE, name=job_type)
+    elif rule is None:  # nobody set it: what its jobs say holds
         asked = [
             most_running(key, None) or 1 for each in holders for key in _of(each.keys, limit.name)
         ]
         limit = dataclasses.replace(limit, max_running=max(asked, default=1))
-    running = use.keys.get((limit.tenant, limit.name), 0)
     return LimitUse(limit, running, waiting, _shown(holders), _next_start(rule, now))
 
 
@@ -236,7 +254,7 @@ def _shown(holders: Sequence[Holder]) -> tuple[str, ...]:
 
 async def find_blocking_key(parts: Parts, job: Job) -> str | None:
     """What a job with concurrency keys waits for, in words; None where it may have all of them."""
-    keys, tenant, now = job.spec.concurrency_keys, job.tenant, parts.clock.now()
+    keys, tenant, now = job.spec.held_keys, job.tenant, parts.clock.now()
     if not keys:
         return None
     use = await parts.store.list_use()
@@ -244,20 +262,21 @@ async def find_blocking_key(parts: Parts, job: Job) -> str | None:
     named = {(tenant, name): rule for name, rule in rules.items()}
     block = first_block(needs(tenant, keys, named), named, use, to_us(now))
     if block is None:
-        return f"waits for its turn at key {job.blocked_key}" if job.blocked_key else None
+        return f"waits for its turn at {said_key(job.blocked_key)}" if job.blocked_key else None
     if block.wake_us is not None:
         until = from_us(block.wake_us).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return f"waits for the rate of key {block.key}, until {until}"
+        return f"waits for the rate of {said_key(block.key)}, until {until}"
     [key] = _of(keys, block.key)
     most = most_running(key, rules.get(key.key))
     assert most is not None  # else nothing blocks
     if key.weight > most:
         return (
-            f"waits for key {key.key}, of which it takes {key.weight:,} and the limit is {most:,}"
+            f"waits for {said_key(key.key)}, of which it takes {key.weight:,} "
+            f"and the limit is {most:,}"
         )
     held = await parts.store.list_held(tenant, limit=HOLDERS)
     holders = [each.job_id for each in held if _of(each.keys, key.key)]
-    return f"waits for key {key.key}, held by {_listed(holders)}"
+    return f"waits for {said_key(key.key)}, held by {_listed(holders)}"
 
 
 def _listed(job_ids: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from jobservice.errors import (
 )
 from jobservice.model.bounds import LONGEST_AHEAD
 from jobservice.model.lifecycle import State
-from jobservice.model.limit import LimitKind
+from jobservice.model.limit import LimitKind, said_key
 from jobservice.model.queue import RULES, Obstacle, Pause, PauseMode, Queue, QueueStats
 from jobservice.model.spec import DEFAULT_QUEUE
 from jobservice.store.port import FLOW_WINDOW, JobQuery, Order, QueueCounts, Refusal
@@ -246,5 +246,6 @@ async def _keys_or_slots(parts: Parts, tenant: str, name: str) -> tuple[Obstacle
     keys = sorted({job.blocked_key for job in page.jobs})
     if page.jobs and "" not in keys:
         more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-        return Obstacle.KEYS, f"its oldest jobs wait for keys: {', '.join(keys[:3])}{more}"
+        named = ", ".join(map(said_key, keys[:3]))
+        return Obstacle.KEYS, f"its oldest jobs wait for {named}{more}"
     return Obstacle.SLOTS, "its jobs wait for free slots"

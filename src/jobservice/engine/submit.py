@@ -26,6 +26,7 @@ from jobservice.store.port import Arrival, Inserted, Insertion, JobKey, RequestK
 
 _COMPARED = (
     "name",
+    "job_type",
     "labels",
     "queue",
     "priority",

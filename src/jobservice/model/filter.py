@@ -227,6 +227,7 @@ FIELDS: Mapping[str, Field] = {
     "job_id": Field(_TEXT, lambda job: job.job_id),
     "name": Field(_TEXT, lambda job: job.spec.name, unset=""),
     "queue": Field(_TEXT, lambda job: job.spec.queue),
+    "job_type": Field(_TEXT, lambda job: job.spec.job_type, unset=""),
     "state": Field(_names(State, "JOB_STATE_"), lambda job: int(job.state)),
     "reason": Field(_names(Reason, "JOB_REASON_"), lambda job: int(job.reason), unset=0),
     "labels": Field(_TEXT, lambda job: None, is_map=True),  # noqa: ARG005 - asked for by key

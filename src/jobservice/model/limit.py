@@ -28,6 +28,8 @@ class LimitKind(enum.IntEnum):
     """The jobs of a queue; it is stored with the rules of the queue."""
     SLOTS = 5
     """What a worker runs at once; it is a setting."""
+    JOB_TYPE = 6
+    """The jobs of a tenant that are of a type; it is stored as that of the key `type_key`."""
 
 
 class OnConflict(enum.IntEnum):
@@ -57,6 +59,27 @@ class ConcurrencyKey:
     weight: int = 1
     """How much of the limit this job takes."""
     on_conflict: OnConflict = OnConflict.QUEUE
+
+
+_OF_A_TYPE = "\x1f"
+"""How the keys of types begin; nobody can name a key like that."""
+_WITHOUT_LIMIT = (1 << 31) - 1
+
+
+def type_key(job_type: str) -> ConcurrencyKey:
+    """The key that all jobs of a type hold: of any number, unless a limit of that type is set."""
+    return ConcurrencyKey(_OF_A_TYPE + job_type, _WITHOUT_LIMIT)
+
+
+def type_of_key(key: str) -> str | None:
+    """The type whose key it is; None is a key that somebody named."""
+    return key.removeprefix(_OF_A_TYPE) if key.startswith(_OF_A_TYPE) else None
+
+
+def said_key(key: str) -> str:
+    """A key as people call it."""
+    job_type = type_of_key(key)
+    return f"key {key}" if job_type is None else f"job type {job_type}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +121,7 @@ class Limit:
     """Empty for SERVICE."""
     kind: LimitKind
     name: str = ""
-    """The key; empty for SERVICE and TENANT."""
+    """The key or the type; empty for SERVICE and TENANT."""
     max_running: int | None = None
     rate: Rate | None = None
     weight: int = NORMAL_WEIGHT

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from jobservice.model.array import ArraySpec
 from jobservice.model.graph import Condition, OnUnmet, Rule
-from jobservice.model.limit import NORMAL_WEIGHT, ConcurrencyKey
+from jobservice.model.limit import NORMAL_WEIGHT, ConcurrencyKey, type_key
 from jobservice.model.unique import UniqueKey
 
 DEFAULT_QUEUE = "default"
@@ -73,6 +73,8 @@ class JobSpec:
 
     command: Command
     name: str = ""
+    job_type: str = ""
+    """What kind of work it is; limits bind the jobs of a type."""
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     queue: str = DEFAULT_QUEUE
     priority: int = 0
@@ -106,3 +108,10 @@ class JobSpec:
     """How long one attempt may be silent; None is without a limit."""
     array: ArraySpec | None = None
     """Where the job stands for many of its kind."""
+
+    @property
+    def held_keys(self) -> tuple[ConcurrencyKey, ...]:
+        """All keys that it holds while it runs: its own, and that of its type."""
+        if not self.job_type:
+            return self.concurrency_keys
+        return (*self.concurrency_keys, type_key(self.job_type))

@@ -14,6 +14,7 @@ COLUMNS: Mapping[str, str] = {
     "job_id": "jobs.job_id",
     "name": "jobs.name",
     "queue": "jobs.queue",
+    "job_type": "jobs.job_type",
     "state": "jobs.state",
     "reason": "jobs.reason",
     "priority": "jobs.priority",

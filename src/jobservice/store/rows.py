@@ -22,7 +22,7 @@ from jobservice.model.event import Change, Event, EventKind
 from jobservice.model.graph import Condition, OnUnmet, Rule, Verdict
 from jobservice.model.job import Attempt, AttemptState, Job, NewJob, Progress
 from jobservice.model.lifecycle import Reason, State
-from jobservice.model.limit import ConcurrencyKey, Held, OnConflict, Use
+from jobservice.model.limit import ConcurrencyKey, Held, OnConflict, Use, type_of_key
 from jobservice.model.queue import claim_key
 from jobservice.model.spec import Command, Dependency, DependencyPolicy, JobSpec, RetryPolicy
 from jobservice.model.unique import OnDuplicate, UniqueKey, UniqueScope
@@ -121,6 +121,11 @@ def keys_of(text: str) -> tuple[ConcurrencyKey, ...]:
     )
 
 
+def named_keys(text: str) -> tuple[ConcurrencyKey, ...]:
+    """The keys that the job itself named, without that of its type."""
+    return tuple(key for key in keys_of(text) if type_of_key(key.key) is None)
+
+
 def unique_text(key: UniqueKey | None) -> str | None:
     """A unique key as JSON."""
     if key is None:
@@ -185,7 +190,8 @@ def job_row(job: NewJob) -> Columns:
         spec.fairness_key,
         spec.fairness_weight,
         None if spec.unique_key is None else spec.unique_key.key,
-        keys_text(spec.concurrency_keys),
+        spec.job_type,
+        keys_text(spec.held_keys),
     )
 
 
@@ -279,6 +285,7 @@ def job_of(row: Columns, attempts: Sequence[Attempt] = (), dependencies: str | N
         schedule_us,
         fairness_key,
         fairness_weight,
+        job_type,
         keys,
         blocked_key,
         unique,
@@ -296,7 +303,8 @@ def job_of(row: Columns, attempts: Sequence[Attempt] = (), dependencies: str | N
         job_id=job_id,
         spec=dataclasses.replace(
             spec_of(command, cluster, output_limit_bytes, editable, dependencies),
-            concurrency_keys=keys_of(keys),
+            job_type=job_type,
+            concurrency_keys=named_keys(keys),
             fairness_key=fairness_key,
             fairness_weight=fairness_weight,
             unique_key=unique_of(unique) if array_id is None else None,
@@ -409,6 +417,7 @@ def submitted_of(row: Columns) -> JobSpec:
         keys,
         fairness_key,
         weight,
+        job_type,
         unique,
         array_size,
         _,
@@ -419,7 +428,8 @@ def submitted_of(row: Columns) -> JobSpec:
     ) = row
     return dataclasses.replace(
         spec_of(command_of(*command), cluster, limit, parse_json(editable), dependencies),
-        concurrency_keys=keys_of(keys),
+        job_type=job_type,
+        concurrency_keys=named_keys(keys),
         fairness_key=fairness_key,
         fairness_weight=weight,
         unique_key=unique_of(unique),

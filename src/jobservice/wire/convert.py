@@ -81,6 +81,7 @@ def to_spec(job: job_pb2.Job) -> JobSpec:
     return JobSpec(
         command=Command(tuple(command.argv), dict(command.env), command.stdin, command.work_dir),
         name=job.name,
+        job_type=job.job_type,
         labels=dict(job.labels),
         queue=job.queue or DEFAULT_QUEUE,
         priority=job.priority,
@@ -196,18 +197,14 @@ def _spec_fields(spec: JobSpec) -> dict[str, Any]:
         "stop_grace": _grace_message(spec.stop_grace),
         "output_limit_bytes": spec.output_limit_bytes,
     }
-    if spec.name:
-        fields["name"] = spec.name
-    if spec.labels:
-        fields["labels"] = spec.labels
-    if spec.priority:
-        fields["priority"] = spec.priority
+    for name in ("name", "job_type", "labels", "priority", "fairness_key"):
+        given = getattr(spec, name)
+        if given:
+            fields[name] = given
     if spec.concurrency_keys:
         fields["concurrency_keys"] = [key_message(key) for key in spec.concurrency_keys]
     if spec.unique_key is not None:
         fields["unique_key"] = unique_message(spec.unique_key)
-    if spec.fairness_key:
-        fields["fairness_key"] = spec.fairness_key
     if spec.fairness_weight != NORMAL_WEIGHT:
         fields["fairness_weight"] = spec.fairness_weight / NORMAL_WEIGHT
     if spec.array is not None:

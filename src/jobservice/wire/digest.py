@@ -11,6 +11,7 @@ _DEFAULT_RETRY = RetryPolicy()
 _LATER: Mapping[str, Any] = {
     "start_after": None,
     "start_delay": None,
+    "job_type": "",
     "concurrency_keys": (),
     "unique_key": None,
     "fairness_key": "",

@@ -58,6 +58,7 @@ def is_plain(job: job_pb2.Job) -> bool:
         and _NAME(job.name) is not None
         and _QUEUE(job.queue) is not None
         and _QUEUE(job.cluster) is not None
+        and _QUEUE(job.job_type) is not None
         and -100 <= job.priority <= 100
         and 0 <= job.output_limit_bytes <= MOST_OUTPUT_BYTES
         and not job.HasField("retry_policy")

@@ -24,7 +24,7 @@ _AN_ATTEMPT = "must be above 0 s and at most 365 days"
 _LONG = "must be above 0 s and at most 3,650 days"
 _OFFSET = "must be a position in the output, from 0"
 _LIMIT = "must be from 0 (for no limit) to 1,000,000"
-_LIMIT_KIND = "must be LIMIT_KIND_SERVICE, LIMIT_KIND_TENANT or LIMIT_KIND_KEY"
+_LIMIT_KIND = "must be LIMIT_KIND_SERVICE, LIMIT_KIND_TENANT, LIMIT_KIND_KEY or LIMIT_KIND_JOB_TYPE"
 _KEY = "must be at most 128 characters without control characters"
 
 REMEDIES: Mapping[str, str] = {
@@ -33,6 +33,7 @@ REMEDIES: Mapping[str, str] = {
     "Job.labels": "must be at most 64 labels",
     "Job.labels{key}": ("a key must be 1 to 63 of `a-z 0-9 . _ / -`, beginning with a letter"),
     "Job.labels{value}": "must be at most 255 characters without a NUL character",
+    "Job.job_type": _NAME,
     "Job.queue": _NAME,
     "Job.cluster": _NAME,
     "Job.priority": "must be from -100 to 100",

@@ -8,6 +8,7 @@ several values, what a batch may not repeat, and what a field mask may name.
 Whether a queue, cluster or job exists is not asked here. Server side only.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
@@ -468,11 +469,14 @@ def _check_update_queue(request: queue_service_pb2.UpdateQueueRequest) -> list[V
     return found
 
 
+_NAMED_LIMITS = {limit_pb2.LIMIT_KIND_KEY, limit_pb2.LIMIT_KIND_JOB_TYPE}
+
+
 def _check_set_limit(request: limit_service_pb2.SetLimitRequest) -> list[Violation]:
-    limit, key = request.limit, limit_pb2.LIMIT_KIND_KEY
+    limit = request.limit
     found = _check_limit_name(limit.kind, limit.name, "limit.name")
-    if limit.HasField("rate") and limit.kind != key:
-        text = "must be left out; only a KEY has a rate"
+    if limit.HasField("rate") and limit.kind not in _NAMED_LIMITS:
+        text = "must be left out; only a KEY or a JOB_TYPE has a rate"
         found.append(Violation("limit.rate", text, "NOT_OF_THIS_KIND"))
     if limit.weight and limit.kind != limit_pb2.LIMIT_KIND_TENANT:
         text = f"must be left out; only a TENANT has a share; got {limit.weight:g}"
@@ -487,10 +491,15 @@ def _check_named_limit(
 
 
 def _check_limit_name(kind: int, name: str, path: str) -> list[Violation]:
-    if kind == limit_pb2.LIMIT_KIND_KEY and not name:
-        return [Violation(path, "must be the key that the limit is about", "REQUIRED")]
+    if kind in _NAMED_LIMITS and not name:
+        return [Violation(path, "must be the key or type that the limit is about", "REQUIRED")]
+    if kind == limit_pb2.LIMIT_KIND_JOB_TYPE:
+        broken = _broken_rules(job_pb2.Job(job_type=name))
+        return [
+            dataclasses.replace(each, field=path) for each in broken if each.field == "job_type"
+        ]
     if kind in {limit_pb2.LIMIT_KIND_SERVICE, limit_pb2.LIMIT_KIND_TENANT} and name:
-        text = f"must be empty; only a KEY has a name; got {_shown(name)}"
+        text = f"must be empty; only a KEY or a JOB_TYPE has a name; got {_shown(name)}"
         return [Violation(path, text, "NOT_OF_THIS_KIND")]
     return []
 

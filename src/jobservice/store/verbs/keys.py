@@ -22,9 +22,9 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from jobservice.model.limit import KeyRule, LimitKind, Rate, Use
+from jobservice.model.limit import KeyRule, LimitKind, Rate, Use, type_of_key
 from jobservice.store.port import Woken
-from jobservice.store.rows import keys_of, parse_json, use_of
+from jobservice.store.rows import keys_of, named_keys, parse_json, use_of
 from jobservice.store.rule_rows import rate_of, rule_of
 from jobservice.store.verbs.transaction import Transaction
 
@@ -49,7 +49,10 @@ async def free(tx: Transaction, released: Iterable[tuple[str, str]]) -> None:
 
 
 async def join(tx: Transaction, jobs: Iterable[tuple[str, str, str]]) -> None:
-    """Jobs that are not final name keys; given as tenants, ids and the text of the keys."""
+    """Jobs that are not final name keys; given as tenants, ids and the text of the keys.
+
+    Who has a key is asked for keys that people named, never for those of types.
+    """
     await tx.write("insert_job_keys", _memberships(jobs))
 
 
@@ -67,7 +70,7 @@ def _memberships(jobs: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, s
     return sorted(  # nearly in order as they come, which is quick
         (tenant, key.key, job_id)
         for (tenant, text), job_ids in same.items()
-        for key in keys_of(text)
+        for key in named_keys(text)
         for job_id in job_ids
     )
 
@@ -130,14 +133,18 @@ async def _wake_parked(tx: Transaction, call: WakeCall) -> Woken:
     if not found:
         return Woken(0, None)
     use, known = await held(tx), await rules(tx, found)
-    wanted = {key: room for key in found if (room := _room(known.get(key), use.keys.get(key, 0)))}
+    wanted = {
+        key: room for key in found if (room := _room(key, known.get(key), use.keys.get(key, 0)))
+    }
     count = await wake(tx, wanted)
     return Woken(count, found[-1] if len(found) == KEYS_A_SWEEP else None)
 
 
-def _room(rule: KeyRule | None, used: int) -> int:
+def _room(key: Key, rule: KeyRule | None, used: int) -> int:
     """How many jobs to wake for a key; one with a rate alone has its own timer."""
     if rule is None:
+        if type_of_key(key[1]) is not None:
+            return WOKEN
         return 0 if used else 1  # what the job itself allows is not known here
     if rule.rate is not None:
         return 0

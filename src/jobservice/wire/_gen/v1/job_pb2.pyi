@@ -447,6 +447,7 @@ class Job(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    JOB_TYPE_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     CLUSTER_FIELD_NUMBER: _builtins.int
@@ -500,6 +501,10 @@ class Job(_message.Message):
     """The tenant that owns the job. Comes from the caller's credential, never from a request."""
     name: _builtins.str
     """A name for people. Need not be unique; at most 256 characters, no control characters."""
+    job_type: _builtins.str
+    """What kind of work the job is, a name like those of queues; empty is none. A limit of a JOB_TYPE bounds
+    how many jobs of a type run at once and how often they start. Cannot be changed.
+    """
     queue: _builtins.str
     """The queue that the job waits in; empty means `default`."""
     priority: _builtins.int
@@ -699,6 +704,7 @@ class Job(_message.Message):
         tenant: _builtins.str = ...,
         name: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        job_type: _builtins.str = ...,
         queue: _builtins.str = ...,
         priority: _builtins.int = ...,
         cluster: _builtins.str = ...,
@@ -749,7 +755,7 @@ class Job(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_array_index", b"_array_index", "_array_item", b"_array_item", "_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "array", b"array", "array_index", b"array_index", "array_item", b"array_item", "array_status", b"array_status", "command", b"command", "create_time", b"create_time", "deadline", b"deadline", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "exit_code", b"exit_code", "idle_timeout", b"idle_timeout", "next_attempt_time", b"next_attempt_time", "progress_percent", b"progress_percent", "queue_timeout", b"queue_timeout", "retry_policy", b"retry_policy", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "stop_grace", b"stop_grace", "timeout", b"timeout", "total_timeout", b"total_timeout", "unique_key", b"unique_key", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_array_index", b"_array_index", "_array_item", b"_array_item", "_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "array", b"array", "array_index", b"array_index", "array_item", b"array_item", "array_job_id", b"array_job_id", "array_status", b"array_status", "attempt_count", b"attempt_count", "attempts", b"attempts", "cause_job_id", b"cause_job_id", "cluster", b"cluster", "command", b"command", "concurrency_keys", b"concurrency_keys", "create_time", b"create_time", "current_step", b"current_step", "deadline", b"deadline", "dependencies", b"dependencies", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "etag", b"etag", "exit_code", b"exit_code", "failure_count", b"failure_count", "fairness_key", b"fairness_key", "fairness_weight", b"fairness_weight", "idle_timeout", b"idle_timeout", "job_id", b"job_id", "labels", b"labels", "lost_count", b"lost_count", "name", b"name", "next_attempt_time", b"next_attempt_time", "output_limit_bytes", b"output_limit_bytes", "priority", b"priority", "progress_percent", b"progress_percent", "queue", b"queue", "queue_timeout", b"queue_timeout", "reason", b"reason", "reason_message", b"reason_message", "retry_policy", b"retry_policy", "revision", b"revision", "schedule", b"schedule", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "state", b"state", "stop_grace", b"stop_grace", "tenant", b"tenant", "timeout", b"timeout", "total_timeout", b"total_timeout", "unique_key", b"unique_key", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_array_index", b"_array_index", "_array_item", b"_array_item", "_exit_code", b"_exit_code", "_progress_percent", b"_progress_percent", "_signal", b"_signal", "array", b"array", "array_index", b"array_index", "array_item", b"array_item", "array_job_id", b"array_job_id", "array_status", b"array_status", "attempt_count", b"attempt_count", "attempts", b"attempts", "cause_job_id", b"cause_job_id", "cluster", b"cluster", "command", b"command", "concurrency_keys", b"concurrency_keys", "create_time", b"create_time", "current_step", b"current_step", "deadline", b"deadline", "dependencies", b"dependencies", "dependency_policy", b"dependency_policy", "end_time", b"end_time", "estimated_completion", b"estimated_completion", "etag", b"etag", "exit_code", b"exit_code", "failure_count", b"failure_count", "fairness_key", b"fairness_key", "fairness_weight", b"fairness_weight", "idle_timeout", b"idle_timeout", "job_id", b"job_id", "job_type", b"job_type", "labels", b"labels", "lost_count", b"lost_count", "name", b"name", "next_attempt_time", b"next_attempt_time", "output_limit_bytes", b"output_limit_bytes", "priority", b"priority", "progress_percent", b"progress_percent", "queue", b"queue", "queue_timeout", b"queue_timeout", "reason", b"reason", "reason_message", b"reason_message", "retry_policy", b"retry_policy", "revision", b"revision", "schedule", b"schedule", "schedule_time", b"schedule_time", "signal", b"signal", "start_after", b"start_after", "start_delay", b"start_delay", "start_time", b"start_time", "state", b"state", "stop_grace", b"stop_grace", "tenant", b"tenant", "timeout", b"timeout", "total_timeout", b"total_timeout", "unique_key", b"unique_key", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__array_index: _TypeAlias = _typing.Literal["array_index"]  # noqa: Y015
     _WhichOneofArgType__array_index: _TypeAlias = _typing.Literal["_array_index", b"_array_index"]  # noqa: Y015

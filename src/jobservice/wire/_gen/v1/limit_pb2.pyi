@@ -39,6 +39,8 @@ class _LimitKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitKind.V
     """The jobs of a queue. Only listed: it is set with `UpdateQueue`."""
     LIMIT_KIND_SLOTS: _LimitKind.ValueType  # 5
     """What a worker runs at once. Only listed: it is a setting of the service."""
+    LIMIT_KIND_JOB_TYPE: _LimitKind.ValueType  # 6
+    """The jobs of the tenant that are of a type."""
 
 class LimitKind(_LimitKind, metaclass=_LimitKindEnumTypeWrapper):
     """What a limit is about."""
@@ -55,6 +57,8 @@ LIMIT_KIND_QUEUE: LimitKind.ValueType  # 4
 """The jobs of a queue. Only listed: it is set with `UpdateQueue`."""
 LIMIT_KIND_SLOTS: LimitKind.ValueType  # 5
 """What a worker runs at once. Only listed: it is a setting of the service."""
+LIMIT_KIND_JOB_TYPE: LimitKind.ValueType  # 6
+"""The jobs of the tenant that are of a type."""
 Global___LimitKind: _TypeAlias = LimitKind  # noqa: Y015
 
 @_typing.final
@@ -76,8 +80,8 @@ class Limit(_message.Message):
     kind: Global___LimitKind.ValueType
     """What it is about."""
     name: _builtins.str
-    """The concurrency key of a KEY, 1 to 128 characters, no control characters; empty for SERVICE and
-    TENANT. Of a QUEUE it is the queue, of SLOTS the worker.
+    """The concurrency key of a KEY, 1 to 128 characters, no control characters; the type of a JOB_TYPE;
+    empty for SERVICE and TENANT. Of a QUEUE it is the queue, of SLOTS the worker.
     """
     max_running: _builtins.int
     """How much may run at once, up to 1,000,000: of a KEY the sum of the weights, else the number of jobs.
@@ -90,12 +94,12 @@ class Limit(_message.Message):
     the attempts that have begun.
     """
     waiting: _builtins.int
-    """How many jobs wait for it, as far as a claim has found out: of a KEY counted to 10,000, of a QUEUE
+    """How many jobs wait for it, as far as a claim has found out: of a KEY or a JOB_TYPE counted to 10,000, of a QUEUE
     at its limit to 100,000; unset where it is not counted.
     """
     @_builtins.property
     def rate(self) -> Global___Rate:
-        """How often jobs with a KEY may start; unset is as often as they can."""
+        """How often jobs with a KEY or of a JOB_TYPE may start; unset is as often as they can."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:

@@ -76,9 +76,9 @@ class GetLimitRequest(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     kind: _limit_pb2.LimitKind.ValueType
-    """Its kind: SERVICE, TENANT or KEY."""
+    """Its kind: SERVICE, TENANT, KEY or JOB_TYPE."""
     name: _builtins.str
-    """The concurrency key of a KEY; empty for SERVICE and TENANT."""
+    """The concurrency key of a KEY, the type of a JOB_TYPE; empty for SERVICE and TENANT."""
     def __init__(
         self,
         *,
@@ -155,8 +155,8 @@ class ListLimitsResponse(_message.Message):
     """Where the next page begins; empty on the last one."""
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[_limit_pb2.Limit]:
-        """The service, the tenant, the slots of this server, then queues with a limit by name, then keys by
-        name: those that were set, those in use, and those that jobs wait for.
+        """The service, the tenant, the slots of this server, then queues with a limit by name, then types
+        and keys by name: those that were set, those in use, and those that jobs wait for.
         """
 
     def __init__(
@@ -183,9 +183,9 @@ class DeleteLimitRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     kind: _limit_pb2.LimitKind.ValueType
-    """Its kind: SERVICE, TENANT or KEY."""
+    """Its kind: SERVICE, TENANT, KEY or JOB_TYPE."""
     name: _builtins.str
-    """The concurrency key of a KEY; empty for SERVICE and TENANT."""
+    """The concurrency key of a KEY, the type of a JOB_TYPE; empty for SERVICE and TENANT."""
     allow_missing: _builtins.bool
     """Succeed when there is no such limit (AIP-135)."""
     def __init__(

@@ -78,14 +78,16 @@ class LimitServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListLimits(self, request, context):
-        """Lists every limit there is with its use: of the service, the tenant, the slots, queues and keys.
+        """Lists every limit there is with its use: of the service, the tenant, the slots, queues,
+        types and keys.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteLimit(self, request, context):
-        """Forgets a limit that was set. A key without one is for one job at a time.
+        """Forgets a limit that was set. A key without one is for one job at a time, a
+        type without one for any number.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,9 +40,13 @@ class LimitServiceStub:
     GetLimit: _grpc.UnaryUnaryMultiCallable[_limit_service_pb2.GetLimitRequest, _limit_service_pb2.GetLimitResponse]
     """Returns a limit that was set, with its use."""
     ListLimits: _grpc.UnaryUnaryMultiCallable[_limit_service_pb2.ListLimitsRequest, _limit_service_pb2.ListLimitsResponse]
-    """Lists every limit there is with its use: of the service, the tenant, the slots, queues and keys."""
+    """Lists every limit there is with its use: of the service, the tenant, the slots, queues,
+    types and keys.
+    """
     DeleteLimit: _grpc.UnaryUnaryMultiCallable[_limit_service_pb2.DeleteLimitRequest, _limit_service_pb2.DeleteLimitResponse]
-    """Forgets a limit that was set. A key without one is for one job at a time."""
+    """Forgets a limit that was set. A key without one is for one job at a time, a
+    type without one for any number.
+    """
 
 @_typing.type_check_only
 class LimitServiceAsyncStub(LimitServiceStub):
@@ -56,9 +60,13 @@ class LimitServiceAsyncStub(LimitServiceStub):
     GetLimit: _aio.UnaryUnaryMultiCallable[_limit_service_pb2.GetLimitRequest, _limit_service_pb2.GetLimitResponse]  # type: ignore[assignment]
     """Returns a limit that was set, with its use."""
     ListLimits: _aio.UnaryUnaryMultiCallable[_limit_service_pb2.ListLimitsRequest, _limit_service_pb2.ListLimitsResponse]  # type: ignore[assignment]
-    """Lists every limit there is with its use: of the service, the tenant, the slots, queues and keys."""
+    """Lists every limit there is with its use: of the service, the tenant, the slots, queues,
+    types and keys.
+    """
     DeleteLimit: _aio.UnaryUnaryMultiCallable[_limit_service_pb2.DeleteLimitRequest, _limit_service_pb2.DeleteLimitResponse]  # type: ignore[assignment]
-    """Forgets a limit that was set. A key without one is for one job at a time."""
+    """Forgets a limit that was set. A key without one is for one job at a time, a
+    type without one for any number.
+    """
 
 class LimitServiceServicer(metaclass=_abc_1.ABCMeta):
     """Limits of one tenant, and those of the service. They are judged by what really runs, and hold through
@@ -87,7 +95,9 @@ class LimitServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limit_service_pb2.ListLimitsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_limit_service_pb2.ListLimitsResponse, _abc.Awaitable[_limit_service_pb2.ListLimitsResponse]]:
-        """Lists every limit there is with its use: of the service, the tenant, the slots, queues and keys."""
+        """Lists every limit there is with its use: of the service, the tenant, the slots, queues,
+        types and keys.
+        """
 
     @_abc_1.abstractmethod
     def DeleteLimit(
@@ -95,6 +105,8 @@ class LimitServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limit_service_pb2.DeleteLimitRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_limit_service_pb2.DeleteLimitResponse, _abc.Awaitable[_limit_service_pb2.DeleteLimitResponse]]:
-        """Forgets a limit that was set. A key without one is for one job at a time."""
+        """Forgets a limit that was set. A key without one is for one job at a time, a
+        type without one for any number.
+        """
 
 def add_LimitServiceServicer_to_server(servicer: LimitServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

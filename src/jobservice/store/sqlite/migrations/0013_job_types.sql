@@ -1,0 +1,2 @@
+-- Jobs are of types, which limits and filters name; '' is none.
+ALTER TABLE jobs ADD COLUMN job_type TEXT NOT NULL DEFAULT '';
