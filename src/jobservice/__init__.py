@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jobservice.client.address import Tls as Tls
     from jobservice.client.sync import Client as Client
     from jobservice.client.values import LogChunk as LogChunk
     from jobservice.errors import JobServiceError as JobServiceError
@@ -41,6 +42,7 @@ __all__ = [
     "Rate",
     "RetryPolicy",
     "State",
+    "Tls",
     "UniqueKey",
     "UniqueScope",
     "__version__",
@@ -61,6 +63,7 @@ _HOMES = {
     "Rate": "jobservice.model.limit",
     "RetryPolicy": "jobservice.model.spec",
     "State": "jobservice.model.lifecycle",
+    "Tls": "jobservice.client.address",
     "UniqueKey": "jobservice.model.unique",
     "UniqueScope": "jobservice.model.unique",
 }

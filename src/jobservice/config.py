@@ -6,9 +6,9 @@ only: the SDK and the command line do not load it.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -32,8 +32,19 @@ class Settings(BaseSettings):
     listen: str | None = Field(
         None,
         pattern=r"^.+:\d{1,5}$",
-        description="Also listen on this HOST:PORT; only a loopback address is accepted, because "
-        "there is no authentication yet.",
+        description="Also listen on this HOST:PORT; without TLS only a loopback address is accepted.",
+    )
+    tls_cert: Path | None = Field(
+        None,
+        description="The PEM file of the certificate that TCP is served with, and those between it "
+        "and its authority. With it clients must have one too. Files that change are read anew.",
+    )
+    tls_key: Path | None = Field(
+        None, description="The PEM file of the private key of the certificate."
+    )
+    tls_ca: Path | None = Field(
+        None,
+        description="The PEM file of the authorities whose certificates let a client in.",
     )
     slots: int = Field(
         2,
@@ -117,6 +128,15 @@ class Settings(BaseSettings):
             if scheme not in {"postgresql", "postgres"} or not separator:
                 raise ValueError("an address like postgresql://USER@HOST:5432/NAME is expected")
         return database
+
+    @model_validator(mode="after")
+    def _is_all_of_tls(self) -> Self:
+        given = [self.tls_cert, self.tls_key, self.tls_ca]
+        if self.listen is not None and None in given and given != [None] * 3:
+            raise ValueError(
+                "TLS needs all of --tls-cert, --tls-key and --tls-ca; give those that are missing"
+            )
+        return self
 
     @property
     def database_path(self) -> Path:

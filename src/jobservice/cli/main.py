@@ -7,7 +7,7 @@ Results go to stdout, everything else to stderr. Nothing heavy is loaded before 
 import importlib
 import os
 import sys
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import click
 
@@ -42,6 +42,15 @@ COMMANDS = {
     "version": ("version", "Print the versions of this command and of the service."),
 }
 """Each command with its module and its first sentence, so that listing them loads none of them."""
+
+
+class Service(NamedTuple):
+    """Where the service is and how to be sure of it, as said before the command."""
+
+    address: str | None
+    tls_ca: str | None
+    tls_cert: str | None
+    tls_key: str | None
 
 
 def _keep_examples(command: click.Command) -> click.Command:
@@ -93,9 +102,24 @@ class LazyGroup(click.Group):
     help="The service: unix:/PATH or HOST:PORT. Default: JOBSERVICE_ADDRESS, else the socket of "
     "the data directory (JOBSERVICE_DATA_DIR, else ~/.local/share/jobservice).",
 )
+@click.option(
+    "--tls-ca",
+    metavar="FILE",
+    help="For HOST:PORT with TLS, the authorities of its certificate. Default: JOBSERVICE_TLS_CA.",
+)
+@click.option(
+    "--tls-cert", metavar="FILE", help="Our certificate for it. Default: JOBSERVICE_TLS_CERT."
+)
+@click.option("--tls-key", metavar="FILE", help="The key of that. Default: JOBSERVICE_TLS_KEY.")
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 @click.pass_context
-def cli(context: click.Context, address: str | None) -> None:
+def cli(
+    context: click.Context,
+    address: str | None,
+    tls_ca: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+) -> None:
     r"""Store, queue, run, watch and remember jobs.
 
     \b
@@ -109,7 +133,7 @@ def cli(context: click.Context, address: str | None) -> None:
     Completion of words: put eval "$(_JOBSERVICE_COMPLETE=bash_source jobservice)" into ~/.bashrc;
     there are zsh_source and fish_source too.
     """
-    context.obj = address
+    context.obj = Service(address, tls_ca, tls_cert, tls_key)
 
 
 _keep_examples(cli)
@@ -140,7 +164,8 @@ def refused(error: JobServiceError) -> int:
     for note in getattr(error, "__notes__", ()):
         click.echo(note, err=True)
     if isinstance(error, Unavailable) and "address" in error.metadata:
-        click.echo("Is it running? `jobservice serve` starts it; see --address.", err=True)
+        hint = "Is it running? `jobservice serve` starts it; see --address, and --tls-ca for TLS."
+        click.echo(hint, err=True)
     if isinstance(error, DeadlineExceeded):
         click.echo("`jobservice status` shows where a job is.", err=True)
     return error.exit_code

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from jobservice.cli.output import say
+from jobservice.client.address import tls_of
 from jobservice.client.sync import Client
 from jobservice.errors import JobServiceError, Unavailable
 from jobservice.model.graph import Condition
@@ -248,8 +249,8 @@ def states(names: tuple[str, ...]) -> list[State]:
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[Client]:
     """The service. One that is not there is said so at once; one that goes away is waited for."""
-    inherited = click.get_current_context().find_root().obj
-    with Client(address or inherited, first_patience=0.0) as client:
+    inherited, *tls = click.get_current_context().find_root().obj
+    with Client(address or inherited, first_patience=0.0, tls=tls_of(*tls)) as client:
         yield client
 
 

@@ -15,8 +15,11 @@ from jobservice.server.main import serve
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    help="Also listen on TCP; loopback only, as there is no authentication yet.",
+    help="Also listen on TCP; loopback only, unless with TLS.",
 )
+@click.option("--tls-cert", metavar="FILE", help="The certificate that TCP is served with.")
+@click.option("--tls-key", metavar="FILE", help="The private key of the certificate.")
+@click.option("--tls-ca", metavar="FILE", help="The authorities of the certificates of clients.")
 @click.option("--slots", type=int, metavar="N", help="How many attempts run at once [2].")
 @click.option(
     "--containment",
@@ -44,6 +47,7 @@ def serve_command(data_dir: Path | None, **given: Any) -> None:
     Examples:
       jobservice serve
       jobservice serve --data-dir /srv/jobs --listen 127.0.0.1:7400 --slots 8
+      jobservice serve --listen 0.0.0.0:7400 --tls-cert s.pem --tls-key s.key --tls-ca ca.pem
       jobservice serve --database postgresql:///jobs?host=/var/run/postgresql
     """
     serve(settings(data_dir, **given))

@@ -1,15 +1,56 @@
-"""Where the service is: an address given, in the environment, or the socket of the data directory."""
+"""Where the service is: an address given, in the environment, or the socket of the data directory.
 
+Over TCP it may be asked who it is, and told who we are.
+"""
+
+import dataclasses
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from jobservice.errors import InvalidRequest, Violation
+from jobservice.errors import InvalidRequest, SetupError, Violation
 
 _HOST_PORT = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):(\d{1,5})$")
 _WHAT = "must be unix:/ABSOLUTE/PATH or HOST:PORT"
 _ENVIRONMENT = os.environ  # noqa: TID251 - of the caller's process; config.py is the server's
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tls:
+    """Files in PEM for connections over TCP."""
+
+    ca: str | os.PathLike[str]
+    """The authorities that the certificate of the service must be of."""
+    cert: str | os.PathLike[str] | None = None
+    """Our certificate, with those between it and the authority behind it."""
+    key: str | os.PathLike[str] | None = None
+    """The private key of the certificate."""
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            raise SetupError("A certificate for TLS needs its key, and a key its certificate.")
+
+
+def tls_of(
+    ca: str | None = None,
+    cert: str | None = None,
+    key: str | None = None,
+    environment: Mapping[str, str] = _ENVIRONMENT,
+) -> Tls | None:
+    """What is given, else JOBSERVICE_TLS_CA, …_CERT and …_KEY; None is without TLS.
+
+    Raises:
+        SetupError: there is a certificate or a key, and no file of authorities.
+    """
+    ca = ca or environment.get("JOBSERVICE_TLS_CA") or None
+    cert = cert or environment.get("JOBSERVICE_TLS_CERT") or None
+    key = key or environment.get("JOBSERVICE_TLS_KEY") or None
+    if ca is not None:
+        return Tls(ca, cert, key)
+    if cert is not None or key is not None:
+        raise SetupError("TLS needs the authorities of the service: give --tls-ca.")
+    return None
 
 
 def resolve(address: str | None, environment: Mapping[str, str] = _ENVIRONMENT) -> str:

@@ -20,13 +20,14 @@ from typing import Any, Self, TypeVar, Unpack
 import grpc
 
 from jobservice.client import calls, streams
-from jobservice.client.address import resolve
+from jobservice.client.address import Tls, resolve, tls_of
 from jobservice.client.calls import JobRef, job_id_of
 from jobservice.client.limits import Limits
 from jobservice.client.operations import OperationCalls
 from jobservice.client.queues import Queues
 from jobservice.client.retrying import Patience
 from jobservice.client.schedules import Schedules
+from jobservice.client.tls import channel
 from jobservice.client.values import (
     JobEdits,
     JobFilters,
@@ -93,6 +94,8 @@ class Client(OperationCalls):
             wait for a process to end have their own.
         patience: For how many seconds an unavailable service is asked again.
         first_patience: The same while the service has not answered yet; left out, `patience`.
+        tls: For an address over TCP; left out, what JOBSERVICE_TLS_CA, JOBSERVICE_TLS_CERT and
+            JOBSERVICE_TLS_KEY name.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Client(OperationCalls):
         timeout: float = 60.0,
         patience: float = 20.0,
         first_patience: float | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.address = resolve(address)
         self._timeout_s = timeout
@@ -110,7 +114,7 @@ class Client(OperationCalls):
         """None once the service has answered."""
         self._clock = SystemClock()
         self._wake = threading.Event()
-        self._channel = grpc.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+        self._channel = channel(self.address, tls or tls_of(), CHANNEL_OPTIONS)
         self._stub = JobServiceStub(self._channel)
         self.schedules = Schedules(self._call, ScheduleServiceStub(self._channel), PAGE_SIZE)
         """The schedules."""
@@ -512,7 +516,7 @@ class Client(OperationCalls):
             return Unavailable("The service broke off the call.", **found.metadata)
         if isinstance(found, Unavailable):
             why = (error.details() or "").rpartition(": ")[2]  # the rest repeats the address
-            text = f"The service at {self.address} cannot be reached: {why}."
+            text = f"The service at {self.address} cannot be reached: {why.rstrip('.')}."
             return Unavailable(text, **found.metadata, address=self.address)
         return found
 

@@ -1,4 +1,7 @@
-"""The gRPC listener: a Unix socket always, TCP on loopback when asked, health and reflection."""
+"""The gRPC listener: a Unix socket always, TCP when asked, health and reflection.
+
+Beyond loopback TCP is served with TLS alone, to clients that have a certificate.
+"""
 
 import ipaddress
 from typing import Any
@@ -20,6 +23,7 @@ from jobservice.server.limits_service import LimitsService
 from jobservice.server.operations_service import OperationsService
 from jobservice.server.queues_service import QueuesService
 from jobservice.server.schedules_service import SchedulesService
+from jobservice.server.tls import Certificates, certificates
 from jobservice.telemetry import logger
 from jobservice.wire.messages import SERVICES
 
@@ -68,7 +72,8 @@ class Listener:
         """Bind and serve; returns the addresses, the Unix socket first.
 
         Raises:
-            SetupError: an address cannot be bound, or is not on loopback.
+            SetupError: an address cannot be bound, is not on loopback and without TLS, or a file
+                of TLS cannot be used.
         """
         server = grpc.aio.server(
             options=_options(self._settings.max_message_bytes),
@@ -80,7 +85,7 @@ class Listener:
         _reflect(server)
         addresses = [_bind(server, f"unix:{self._settings.socket_path}")]
         if self._settings.listen is not None:
-            addresses.append(_bind_tcp(server, self._settings.listen))
+            addresses.append(_bind_tcp(server, self._settings.listen, certificates(self._settings)))
         await server.start()
         self._server = server
         return addresses
@@ -107,9 +112,12 @@ def _options(max_message_bytes: int) -> list[tuple[str, Any]]:
     ]
 
 
-def _bind(server: grpc.aio.Server, address: str) -> str:
+def _bind(server: grpc.aio.Server, address: str, tls: Certificates | None = None) -> str:
     try:
-        port = server.add_insecure_port(address)
+        if tls is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, tls.credentials())
     except RuntimeError as error:
         raise SetupError(f"{address} cannot be listened on: it is in use, or not ours.") from error
     if address.startswith("unix:"):
@@ -117,14 +125,14 @@ def _bind(server: grpc.aio.Server, address: str) -> str:
     return f"{address.rpartition(':')[0]}:{port}"
 
 
-def _bind_tcp(server: grpc.aio.Server, address: str) -> str:
+def _bind_tcp(server: grpc.aio.Server, address: str, tls: Certificates | None) -> str:
     host = address.rpartition(":")[0]
-    if not _is_loopback(host):
+    if tls is None and not _is_loopback(host):
         raise SetupError(
-            f"--listen {address} is not on loopback, and there is no authentication yet; use "
-            "127.0.0.1, [::1] or localhost."
+            f"--listen {address} is not on loopback, where everybody may connect; give --tls-cert, "
+            "--tls-key and --tls-ca, or use 127.0.0.1, [::1] or localhost."
         )
-    return _bind(server, address)
+    return _bind(server, address, tls)
 
 
 def _is_loopback(host: str) -> bool:
