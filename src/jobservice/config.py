@@ -74,6 +74,13 @@ class Settings(BaseSettings):
     lease_s: Seconds = Field(
         30.0, ge=3, description="How long a lease on an attempt holds without being extended."
     )
+    leader_lease_s: Seconds = Field(
+        10.0,
+        ge=1,
+        le=600,
+        description="How long one of several servers on a database leads them without renewing that; "
+        "after 4/3 of it at the latest another fires schedules and sweeps in its place, in seconds.",
+    )
     poll_s: Seconds = Field(
         5.0,
         ge=0.1,

@@ -25,6 +25,7 @@
         StoreUnavailable        UNAVAILABLE           69   the database cannot be written or read
         ExecutorUnavailable     UNAVAILABLE           69   the runner cannot be reached or started
         Draining                UNAVAILABLE           69   the service is shutting down
+        Deposed                 UNAVAILABLE           69   another server has the duties now
       DeadlineExceeded          DEADLINE_EXCEEDED     124  the call took longer than it may
       Internal                  INTERNAL              70   a fault of ours; the log has the details
       SetupError                (at start only)       78   the service cannot start as configured
@@ -230,6 +231,12 @@ class Draining(Unavailable):
     """The service is shutting down; try again, or another server."""
 
     reason = "DRAINING"
+
+
+class Deposed(Unavailable):
+    """Another server leads now; nothing was changed."""
+
+    reason = "DEPOSED"
 
 
 class DeadlineExceeded(JobServiceError):

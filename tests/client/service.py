@@ -147,7 +147,7 @@ class Service:
         )
         listener = Listener(settings, parts, feed, self.outputs, worker_id="w")
         await listener.start()
-        loops = [feed.run(), worker.run(), sweeps.run(worker.adopted)]
+        loops = [feed.run(), worker.run(), *sweeps.loops(worker.adopted)]
         running = [asyncio.ensure_future(each) for each in loops]
 
         async def stop() -> None:

@@ -23,7 +23,7 @@ TABLES = {
     "array_items",
     "jobs", "job_specs", "attempts", "events", "progress", "tombstones", "requests", "queues",
     "job_keys", "limits", "shares", "schedules", "schedule_runs",
-    "dependents", "dependencies", "unsettled", "operations", "feed",
+    "dependents", "dependencies", "unsettled", "operations", "feed", "lead",
 }  # fmt: skip
 FOLDER = Path(__file__).parent / "plans"
 RENEW = "--renew-plans"

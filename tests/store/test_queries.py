@@ -78,6 +78,12 @@ def test_the_stores_have_the_same_statements_over_the_same_rows() -> None:
         "lock_claims",
         "lock_unique",
         "draw_positions",
+        "find_lead",
+        "lock_lead",
+        "take_lead",
+        "renew_lead",
+        "leave_lead",
+        "find_obeyed",
     }
     assert QUERIES.keys() == POSTGRES.keys() - of_many_writers
     for name, query in QUERIES.items():

@@ -35,6 +35,7 @@ EXPECTED_DETAILS = {
     "STORE_UNAVAILABLE": {"RetryInfo"},
     "EXECUTOR_UNAVAILABLE": {"RetryInfo"},
     "DRAINING": {"RetryInfo"},
+    "DEPOSED": {"RetryInfo"},
 }
 
 

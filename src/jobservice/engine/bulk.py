@@ -5,14 +5,14 @@ transaction that also moves the operation on (`store/verbs/operations.py`). So t
 milliseconds, whatever the number of jobs, and a crash loses and repeats nothing.
 """
 
-import asyncio
 import dataclasses
 import datetime as dt
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 from jobservice.engine.parts import Parts
 from jobservice.errors import (
     AlreadyExists,
+    Deposed,
     Internal,
     JobServiceError,
     LimitExceeded,
@@ -139,7 +139,7 @@ def _query(tenant: str, filter_: Filter, before: dt.datetime) -> JobQuery:
 
 
 class Operations:
-    """The loops that carry operations on. Each can be stopped at any point and begun again."""
+    """The loops of who leads that carry operations on. Each can be stopped and begun again."""
 
     def __init__(self, parts: Parts, *, poll_s: float, retention: dt.timedelta) -> None:
         self._parts = parts
@@ -147,16 +147,16 @@ class Operations:
         self._retention = retention
         self._log: Logger = logger("bulk")
 
-    async def run(self) -> None:
-        """Run all loops until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._forever(self.advance))
-            group.create_task(self._forever(self._forget))
+    def loops(self) -> list[Coroutine[object, object, None]]:
+        """All loops."""
+        return [self._forever(self.advance), self._forever(self._forget)]
 
     async def _forever(self, once: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await once()
+            except Deposed:
+                raise
             except JobServiceError as error:
                 self._log.warning("bulk_failed", error=str(error))
                 await self._parts.clock.sleep(AFTER_ERROR_S)

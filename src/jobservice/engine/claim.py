@@ -71,6 +71,22 @@ class Leases:
                 )
             await parts.clock.sleep(BETWEEN_LOOKS_S)
 
+    async def hear_resumes(self) -> None:
+        """A loop: have claims look again when the pause of a queue ends.
+
+        A claim that missed it looks again after a poll of its own.
+        """
+        parts, resumes_at = self._parts, None
+        while True:
+            now, wait_s = parts.clock.now(), LONGEST_WAIT_S
+            if resumes_at is not None and resumes_at <= now:
+                parts.signals.work.ring()
+            with contextlib.suppress(JobServiceError):
+                resumes_at = await parts.store.next_resume_at(now)
+            if resumes_at is not None:
+                wait_s = max((resumes_at - now).total_seconds(), BETWEEN_LOOKS_S)
+            await parts.signals.timers.resumes.wait(parts.clock, wait_s)
+
     def on_stop(self, hear: Callable[[Sequence[Fence]], None]) -> None:
         """Have `hear` called with attempts that are to end, as soon as that is known."""
         self._parts.signals.stops.append(hear)

@@ -37,11 +37,13 @@ class Timers:
     """A job is due, or a pause over."""
     over: Bell = dataclasses.field(default_factory=Bell)
     """The time of a job is over."""
+    resumes: Bell = dataclasses.field(default_factory=Bell)
+    """The pause of a queue is over."""
 
     def ring(self) -> None:
         """Wake all who wait for an instant."""
-        self.due.ring()
-        self.over.ring()
+        for bell in (self.due, self.over, self.resumes):
+            bell.ring()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 from jobservice.engine.finish import settler
 from jobservice.engine.fire import Fires
 from jobservice.engine.parts import Parts
-from jobservice.errors import JobServiceError
+from jobservice.errors import Deposed, JobServiceError, Unavailable
 from jobservice.model.ids import RANDOM_BITS
 from jobservice.store.array_port import SettledArrays
 from jobservice.telemetry import Logger, logger
@@ -25,7 +25,7 @@ RemoveFiles = Callable[[Sequence[tuple[str, int]]], Awaitable[Sequence[bool]]]
 
 
 class Sweeps:
-    """The background loops. Each one can be stopped at any point and begun again."""
+    """The loops of who leads. Each one can be stopped at any point and begun again."""
 
     def __init__(
         self,
@@ -42,40 +42,33 @@ class Sweeps:
         self._poll_s = poll_s
         self._idle_s = poll_s * IDLE_POLLS
         self._retention = retention
-        self._resumes_at: dt.datetime | None = None
         self._fires = Fires(parts, idle_s=self._idle_s)
         self._log: Logger = logger("sweep")
 
-    async def run(self, adopted: asyncio.Event) -> None:
-        """Run all loops until cancelled; leases expire only once running attempts are adopted."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._forever(self.release_due))
-            group.create_task(self._forever(self.wake_parked))
-            group.create_task(self._forever(self.settle_children))
-            group.create_task(self._forever(self.settle_arrays))
-            group.create_task(self._forever(self.collect_deleted))
-            group.create_task(self._forever(self.forget))
-            group.create_task(self._forever(self._fires.fire))
-            group.create_task(self._forever(self._time_out))
-            group.create_task(self._expire(adopted))
+    def loops(self, adopted: asyncio.Event) -> list[Coroutine[object, object, None]]:
+        """All loops; leases expire only once running attempts are adopted."""
+        sweeps = (
+            self.release_due,
+            self.wake_parked,
+            self.settle_children,
+            self.settle_arrays,
+            self.collect_deleted,
+            self.forget,
+            self._fires.fire,
+            self._time_out,
+        )
+        return [*map(self._forever, sweeps), self._expire(adopted)]
 
     async def release_due(self) -> None:
-        """Queue the jobs whose start time has come or whose rate allows it, then wait for the next.
-
-        Where a pause of a queue ends meanwhile, the workers are told.
-        """
+        """Queue the jobs whose start time has come or whose rate allows it, then wait for the next."""
         parts = self._parts
         now = parts.clock.now()
         released = await parts.store.release_due(now=now, limit=BATCH)
         if released or await parts.store.wake_rates(now=now, limit=BATCH):
             parts.signals.work.ring()
             parts.signals.timers.over.ring()  # a wait in the queue may be limited
-        if self._resumes_at is not None and self._resumes_at <= now:
-            parts.signals.work.ring()
-        self._resumes_at = await parts.store.next_resume_at(now)
         due_at = await parts.store.next_due_at()
-        nexts = [each for each in (due_at, self._resumes_at) if each is not None]
-        wait_s = min([(each - now).total_seconds() for each in nexts], default=self._idle_s)
+        wait_s = self._idle_s if due_at is None else (due_at - now).total_seconds()
         if wait_s > 0:
             await parts.signals.timers.due.wait(parts.clock, min(wait_s, self._idle_s))
 
@@ -186,14 +179,26 @@ class Sweeps:
             await self._parts.clock.sleep(AFTER_ERROR_S)
 
     async def _expire(self, adopted: asyncio.Event) -> None:
-        """After a start no lease expires for one lease time: its holder may be on its way back."""
+        """End leases that are over; for one lease time after a start, or when the store was away, none.
+
+        Whoever holds one could not extend it meanwhile, or may be on its way back.
+        """
         await adopted.wait()
-        await self._parts.clock.sleep(self._lease_s)
+        clock = self._parts.clock
+        calm_s = clock.monotonic_s()
 
         async def once() -> None:
-            wait_s = await self._until_next_lease_end()
-            if wait_s or not await self.expire():
-                await self._parts.clock.sleep(wait_s or AFTER_ERROR_S)
+            nonlocal calm_s
+            left_s = calm_s + self._lease_s - clock.monotonic_s()
+            if left_s > 0:
+                await clock.sleep(min(left_s, self._poll_s))
+            try:
+                wait_s = await self._until_next_lease_end()
+                if left_s <= 0 and (wait_s or not await self.expire()):
+                    await clock.sleep(wait_s or AFTER_ERROR_S)
+            except Unavailable:
+                calm_s = clock.monotonic_s()
+                raise
 
         await self._forever(once)
 
@@ -209,6 +214,8 @@ class Sweeps:
         while True:
             try:
                 await once()
+            except Deposed:
+                raise
             except JobServiceError as error:
                 self._log.warning("sweep_failed", sweep=once.__name__, error=str(error))
                 await self._parts.clock.sleep(AFTER_ERROR_S)

@@ -5,12 +5,14 @@ import contextlib
 import datetime as dt
 import os
 import random
+from collections.abc import Coroutine
 
 from jobservice.blobs.disk import AttemptFiles
 from jobservice.clock import Clock
 from jobservice.config import Settings
 from jobservice.engine.bulk import Operations
 from jobservice.engine.claim import Leases
+from jobservice.engine.lead import Leader
 from jobservice.engine.parts import Parts, Signals
 from jobservice.engine.sweep import Sweeps
 from jobservice.engine.watch import ChangeFeed
@@ -58,18 +60,8 @@ class Service:
             lease_s=settings.lease_s,
             poll_s=settings.poll_s,
         )
-        self._sweeps = Sweeps(
-            parts,
-            remove_files=files.remove,
-            lease_s=settings.lease_s,
-            poll_s=settings.poll_s,
-            retention=dt.timedelta(days=settings.request_retention_days),
-        )
-        self._operations = Operations(
-            parts,
-            poll_s=settings.poll_s,
-            retention=dt.timedelta(days=settings.request_retention_days),
-        )
+        self._files = files
+        self._leader = Leader(parts, server=worker_id, lease_s=settings.leader_lease_s)
         self._listener = Listener(settings, parts, feed, files, worker_id=worker_id)
 
     async def listen(self) -> list[str]:
@@ -90,9 +82,23 @@ class Service:
             group.create_task(self._feed.run()),
             group.create_task(self._worker.run()),
             group.create_task(self._leases.hear_stops(self._worker_id)),
-            group.create_task(self._sweeps.run(self._worker.adopted)),
-            group.create_task(self._operations.run()),
+            group.create_task(self._leases.hear_resumes()),
+            group.create_task(self._leader.run(self._duties)),
         ]
+
+    def _duties(self, parts: Parts) -> list[Coroutine[object, object, None]]:
+        """What this server does while it leads."""
+        settings = self._settings
+        retention = dt.timedelta(days=settings.request_retention_days)
+        sweeps = Sweeps(
+            parts,
+            remove_files=self._files.remove,
+            lease_s=settings.lease_s,
+            poll_s=settings.poll_s,
+            retention=retention,
+        )
+        operations = Operations(parts, poll_s=settings.poll_s, retention=retention)
+        return [*sweeps.loops(self._worker.adopted), *operations.loops()]
 
     async def drain(self) -> None:
         """Stop accepting, let calls end, settle the worker; bounded by `shutdown_s`."""
@@ -101,6 +107,7 @@ class Service:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.shutdown_s * 0.9):
                 await self._listener.stop(min(CALLS_END_S, settings.shutdown_s / 3))
+                await self._leader.leave()
                 await self._worker.drain(
                     stop_jobs=settings.stop_jobs, timeout_s=settings.shutdown_s / 2
                 )

@@ -44,6 +44,7 @@ from jobservice.model.operation import Place
 from jobservice.model.queue import Move, Queue
 from jobservice.model.spec import JobSpec, RetryPolicy
 from jobservice.store.array_port import ArrayStore
+from jobservice.store.lead_port import Lead, LeadStore
 from jobservice.store.operation_port import OperationStore
 from jobservice.store.rule_port import COUNTED_DEPTH as COUNTED_DEPTH
 from jobservice.store.rule_port import FLOW_EVENTS as FLOW_EVENTS
@@ -344,8 +345,14 @@ class ChangePage:
     """Of the last one, or as asked where there is none: go on from here."""
 
 
-class Store(ScheduleStore, OperationStore, RuleStore, ArrayStore, Protocol):
+class Store(ScheduleStore, OperationStore, RuleStore, ArrayStore, LeadStore, Protocol):
     """The verbs. See the head of the module for what holds for all of them."""
+
+    def led(self, lead: Lead) -> "Store":
+        """The same store for who leads: each write of it is obeyed only while that lead is the newest.
+
+        Else it raises `Deposed`, and nothing was changed. Not for the verbs of the lead itself.
+        """
 
     # submit
 

@@ -27,7 +27,7 @@ CHECK_S = 5.0
 """After so long without a notification of its own a server checks that it hears."""
 RETRY_S = 2.0
 """Before another connection is tried."""
-_CHANGED, _CHECK = "changed", "check"
+_CHANGED, _LEFT, _CHECK = "changed", "left", "check"
 
 
 class Hints:
@@ -40,7 +40,10 @@ class Hints:
         self._log = logger("store")
         self.callbacks: list[Callable[[], None]] = []
         """Called when another server has changed something, or may have."""
+        self.left_callbacks: list[Callable[[], None]] = []
+        """Called when another server leads no more."""
         self._changed = asyncio.Event()
+        self._left = False
         self._heard = asyncio.Event()
         self._closed = asyncio.Event()
         self._deaf_said = False
@@ -50,8 +53,13 @@ class Hints:
         """A change was committed here."""
         self._changed.set()
 
+    def note_left(self) -> None:
+        """This server leads no more."""
+        self._left = True
+        self._changed.set()
+
     async def close(self) -> None:
-        """Let go of the database."""
+        """Say what is left to say, and let go of the database."""
         self._closed.set()
         self._changed.set()
         await self._task
@@ -81,8 +89,10 @@ class Hints:
                 del channel
                 if pid == own:
                     self._heard.set()
-                elif payload == _CHANGED:
+                elif payload in {_CHANGED, _LEFT}:
                     self._tell()
+                    for callback in self.left_callbacks if payload == _LEFT else ():
+                        callback()
 
             await connection.add_listener(CHANNEL, hear)
             await self._say(connection, _CHECK)
@@ -93,6 +103,8 @@ class Hints:
             while not self._closed.is_set():
                 await self._say(connection, await self._next())
                 await self._pause(SPACING_S)
+            if self._changed.is_set():
+                await self._say(connection, await self._next())
         finally:
             connection.terminate()
 
@@ -104,7 +116,8 @@ class Hints:
         except TimeoutError:
             return _CHECK
         self._changed.clear()
-        return _CHANGED
+        left, self._left = self._left, False
+        return _LEFT if left else _CHANGED
 
     async def _say(self, connection: Connection, what: str) -> None:
         """Notify everybody, and wait until it is heard here too.

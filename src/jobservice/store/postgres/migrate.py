@@ -24,7 +24,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 DEADLINE_S = 60.0
 """How long one statement of a migration may take."""
 LOCK = 7305808869231650161
-"""The advisory lock of migrations; the number after it is that of `next_position()`."""
+"""The advisory lock of migrations. The numbers after it are those of positions (`next_position()`), of
+claims and of the lead (`obeyed_epoch()`)."""
 
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations (

@@ -11,10 +11,12 @@ from jobservice.model.queue import Queue
 from jobservice.model.schedule import Schedule
 from jobservice.model.spec import JobSpec
 from jobservice.store import port
+from jobservice.store.lead_port import Lead
 from jobservice.store.operation_port import OperationKey, OperationPage
 from jobservice.store.operation_rows import BEHIND_ALL
 from jobservice.store.postgres import reads, schedule_reads
 from jobservice.store.postgres.hints import Hints
+from jobservice.store.postgres.lead import Led, TakeCall, leave_lead, take_lead
 from jobservice.store.postgres.migrate import upgrade
 from jobservice.store.postgres.reads import Readers
 from jobservice.store.postgres.writer import Writer
@@ -28,18 +30,27 @@ DEADLINE_S = 5.0
 """How long a call waits for the database at most."""
 
 
-class PostgresStore(WritingStore[Writer]):
+class PostgresStore(WritingStore[Writer | Led]):
     """Jobs in a PostgreSQL database, which any number of servers may have open.
 
     Raises, besides what the port says: `LimitExceeded` when more than `waiting_limit` calls wait,
     `DeadlineExceeded` when nobody knows whether a commit was made.
     """
 
-    def __init__(self, writer: Writer, readers: Readers, hints: Hints) -> None:
-        self._writer = writer
+    def __init__(
+        self,
+        writer: Writer,
+        urgent: Writer,
+        readers: Readers,
+        hints: Hints,
+        *,
+        lead: Lead | None = None,
+    ) -> None:
+        self._writers = writer, urgent
+        self._writer = writer if lead is None else Led(writer, lead.epoch)
+        self._urgent = urgent
         self._readers = readers
         self._hints = hints
-        self.on_commit(hints.note_commit)
 
     @classmethod
     async def open(
@@ -51,9 +62,29 @@ class PostgresStore(WritingStore[Writer]):
             SetupError: it cannot be used, or its schema is newer than this program.
         """
         await upgrade(url)
-        writer = Writer(url, waiting_limit=waiting_limit, deadline_s=deadline_s)
+        writer, urgent = [
+            Writer(url, waiting_limit=waiting_limit, deadline_s=deadline_s) for _ in range(2)
+        ]
         hints = Hints(url, deadline_s=deadline_s)
-        return cls(writer, Readers(url, deadline_s=deadline_s), hints)
+        store = cls(writer, urgent, Readers(url, deadline_s=deadline_s), hints)
+        store.on_commit(hints.note_commit)
+        return store
+
+    # the lead
+
+    async def take_lead(self, server: str, epoch: int, *, lease: dt.timedelta) -> Lead:
+        call = TakeCall(server, epoch, lease // dt.timedelta(microseconds=1))
+        return await self._urgent.run(take_lead, call)
+
+    async def leave_lead(self, lead: Lead) -> None:
+        if await self._urgent.run(leave_lead, lead):
+            self._hints.note_left()
+
+    def on_left(self, callback: Callable[[], None]) -> None:
+        self._hints.left_callbacks.append(callback)
+
+    def led(self, lead: Lead) -> port.Store:
+        return PostgresStore(*self._writers, self._readers, self._hints, lead=lead)
 
     # reads
 
@@ -175,4 +206,5 @@ class PostgresStore(WritingStore[Writer]):
     async def close(self) -> None:
         await self._hints.close()
         await self._readers.close()
-        await self._writer.close()
+        for writer in self._writers:
+            await writer.close()

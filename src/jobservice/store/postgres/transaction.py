@@ -36,6 +36,21 @@ from jobservice.store.verbs.unique import wanted_rows
 _TELLING = frozenset({"record_progress", "insert_tombstones"})
 """Statements that tell changes, besides `insert_events`."""
 
+_HINTED = frozenset(
+    {
+        "insert_schedules",
+        "edit_schedules",
+        "insert_operations",
+        "save_queues",
+        "delete_queues",
+        "save_limits",
+        "delete_limits",
+        "request_deletion",
+        "wake_jobs",
+    }
+)
+"""Statements that tell no change, and yet there is something to do for whoever leads, or may claim."""
+
 UNIQUE_LOCKS, UNIQUE_PARTS = 7305808869231650200, 64
 """The first number, and how many there are, of the advisory locks that unique keys share."""
 
@@ -45,7 +60,7 @@ class Transaction(Savepoints):
 
     def __init__(self, connection: Connection) -> None:
         self.changed = False
-        """Whether a change was told."""
+        """Whether there is something for others to look at."""
         self._connection = connection
         self._told = 0
         self._events: list[Row] = []
@@ -104,7 +119,9 @@ class Transaction(Savepoints):
         else:
             [values] = rows
             answer = await self._connection.execute(query.text, *values)
-        return int(answer.rpartition(" ")[2])  # such as UPDATE 3
+        count = int(answer.rpartition(" ")[2])  # such as UPDATE 3
+        self.changed = self.changed or (count > 0 and name in _HINTED)
+        return count
 
     async def read(self, name: str, rows: Sequence[Row]) -> Sequence[Any]:
         if not rows:

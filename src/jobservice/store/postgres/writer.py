@@ -20,7 +20,7 @@ from typing import Any
 
 import asyncpg
 
-from jobservice.errors import DeadlineExceeded, StoreUnavailable
+from jobservice.errors import DeadlineExceeded, Deposed, StoreUnavailable
 from jobservice.failpoints import failpoint
 from jobservice.store.postgres.connect import Connection, connect, is_away, met_another, refusal
 from jobservice.store.postgres.transaction import Transaction
@@ -64,11 +64,16 @@ class Writer:
         self._connection: Connection | None = None
         self._task = asyncio.create_task(self._work())  # noqa: TID251  # `close` awaits it
 
-    async def run(self, verb: Verb[Item, Answer], item: Item) -> Answer:
-        """Have a call run and committed; durable when this returns."""
+    async def run(
+        self, verb: Verb[Item, Answer], item: Item, *, epoch: int | None = None
+    ) -> Answer:
+        """Have a call run and committed; durable when this returns.
+
+        With `epoch` only while that is the newest one of the lead (`lead.py`), else it raises `Deposed`.
+        """
         if self._closing:
             raise StoreUnavailable("The store is closed.")
-        call = self._group.add(verb, item)
+        call = self._group.add(verb, item, epoch=epoch)
         self._queue.append(call)
         self._wake.set()
         return await call.future
@@ -132,8 +137,9 @@ class Writer:
         transaction = Transaction(connection)
         try:
             await connection.execute("BEGIN")
-            await transaction.lock_first(batch)
-            await run(transaction, batch)
+            obeyed = await _obeyed(transaction, batch)
+            await transaction.lock_first(obeyed)
+            await run(transaction, obeyed)
             await transaction.flush()
             failpoint("store.before_commit")
         except BaseException:
@@ -184,6 +190,17 @@ class Writer:
                 "The connection to the database broke while it committed; it may have done so."
             )
         return True
+
+
+async def _obeyed(transaction: Transaction, batch: Calls) -> Calls:
+    """The calls of a batch without those whose epoch is over."""
+    if all(call.epoch is None for call in batch):
+        return batch
+    [(epoch,)] = await transaction.read_all("find_obeyed")
+    for call in batch:
+        if call.epoch not in {None, epoch}:
+            call.error = Deposed()
+    return [call for call in batch if call.error is None]
 
 
 def _fault(error: Exception) -> Exception:

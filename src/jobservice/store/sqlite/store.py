@@ -13,6 +13,7 @@ from jobservice.model.queue import Queue
 from jobservice.model.schedule import Schedule
 from jobservice.model.spec import JobSpec
 from jobservice.store import port
+from jobservice.store.lead_port import Lead
 from jobservice.store.operation_port import OperationKey, OperationPage
 from jobservice.store.operation_rows import BEHIND_ALL
 from jobservice.store.rows import position_of, position_token
@@ -42,7 +43,7 @@ class SqliteStore(WritingStore[Writer]):
     """
 
     def __init__(self, writer: Writer, readers: Readers) -> None:
-        self._writer = writer
+        self._writer = self._urgent = writer
         self._readers = readers
 
     @classmethod
@@ -70,6 +71,22 @@ class SqliteStore(WritingStore[Writer]):
             deadline_s=deadline_s,
         )
         return cls(writer, Readers(path, deadline_s=deadline_s))
+
+    # the lead: of one server
+
+    async def take_lead(self, server: str, epoch: int, *, lease: dt.timedelta) -> Lead:
+        del epoch, lease
+        return Lead(server, 1, for_ever=True)
+
+    async def leave_lead(self, lead: Lead) -> None:
+        del lead
+
+    def on_left(self, callback: Callable[[], None]) -> None:
+        del callback
+
+    def led(self, lead: Lead) -> port.Store:
+        del lead
+        return self
 
     # reads
 

@@ -31,7 +31,7 @@ LARGEST_BATCH = 1_000
 class Call(Generic[Item, Answer]):
     """A call that waits for its commit."""
 
-    __slots__ = ("answer", "deadline", "error", "future", "item", "taken", "verb")
+    __slots__ = ("answer", "deadline", "epoch", "error", "future", "item", "taken", "verb")
 
     def __init__(
         self,
@@ -39,11 +39,14 @@ class Call(Generic[Item, Answer]):
         item: Item,
         future: "asyncio.Future[Answer]",
         deadline: float,
+        epoch: int | None,
     ) -> None:
         self.verb = verb
         self.item = item
         self.future = future
         self.deadline = deadline
+        self.epoch = epoch
+        """Under which alone it is obeyed; None where that does not matter."""
         self.taken = False
         self.answer: Answer | None = None
         self.error: Exception | None = None
@@ -77,7 +80,9 @@ class Group:
         self._watch: asyncio.TimerHandle | None = None
         self._taking = threading.Lock()
 
-    def add(self, verb: Verb[Item, Answer], item: Item) -> Call[Item, Answer]:
+    def add(
+        self, verb: Verb[Item, Answer], item: Item, *, epoch: int | None = None
+    ) -> Call[Item, Answer]:
         """A new call.
 
         Raises:
@@ -90,7 +95,7 @@ class Group:
                     f"{self._waiting_limit} calls wait for the database already; try again later."
                 )
         future: asyncio.Future[Answer] = self._loop.create_future()
-        call = Call(verb, item, future, self._loop.time() + self._deadline_s)
+        call = Call(verb, item, future, self._loop.time() + self._deadline_s, epoch)
         self._waiting.append(call)
         if self._watch is None:
             self._watch = self._loop.call_later(self._deadline_s, self._refuse_overdue)

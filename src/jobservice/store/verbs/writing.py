@@ -49,6 +49,8 @@ class WritingStore(port.Store, Generic[AnyWriter]):
     """The half of a store that writes; the other half reads."""
 
     _writer: AnyWriter
+    _urgent: AnyWriter
+    """What leases are prolonged with, however busy the other is; perhaps the same."""
 
     # submit
 
@@ -89,7 +91,7 @@ class WritingStore(port.Store, Generic[AnyWriter]):
         self, fences: Sequence[Fence], *, lease_until: dt.datetime
     ) -> list[port.LeaseAnswer]:
         call = attempts.FencesCall(fences, to_us(lease_until))
-        return await self._writer.run(attempts.extend_leases, call)
+        return await self._urgent.run(attempts.extend_leases, call)
 
     async def expire_leases(
         self, settle: port.Settle, *, now: dt.datetime, limit: int
