@@ -15,7 +15,7 @@ from jobservice.engine.claim import Leases
 from jobservice.engine.parts import Parts, Signals
 from jobservice.errors import StoreUnavailable
 from jobservice.model.attempt import Cause, Fence, Outcome
-from jobservice.model.job import AttemptState, Job
+from jobservice.model.job import Attempt, AttemptState, Job
 from jobservice.model.lease import AttemptEnd
 from jobservice.model.lifecycle import State
 from jobservice.model.spec import Command, JobSpec, RetryPolicy
@@ -62,6 +62,15 @@ class Bench:
         async def look() -> Job | None:
             job = await self.job(job_id)
             return job if job.state is state else None
+
+        return await until(look)
+
+    async def attempts_are(self, job_id: str, *states: AttemptState) -> Sequence[Attempt]:
+        """What is recorded of them, which may be a moment after what happened."""
+
+        async def look() -> Sequence[Attempt] | None:
+            attempts = (await self.job(job_id)).attempts
+            return attempts if tuple(each.state for each in attempts) == states else None
 
         return await until(look)
 
@@ -314,8 +323,7 @@ async def test_a_claim_of_a_backup_is_lost_even_where_nothing_had_started(quick_
     bench = Bench(store)
     async with running(bench.worker()):
         [fence] = await bench.runs(1)
-        job = await bench.job(job_id)
+        lost, _ = await bench.attempts_are(job_id, AttemptState.LOST, AttemptState.RUNNING)
     assert bench.executor.stops == [claim.fence]
-    assert [each.state for each in job.attempts] == [AttemptState.LOST, AttemptState.RUNNING]
-    assert fence.attempt == 2
+    assert (lost.attempt, fence.attempt) == (1, 2)
     await store.close()
