@@ -42,6 +42,7 @@ lock: setup  ## Choose the newest versions that pyproject.toml allows, and pin t
 	$(call pin,dev,pyproject.toml --extra server --group dev)
 	$(call pin,build,--group build)
 	$(call pin,lock,--group lock)
+	$(call pin,peers,--group peers)
 
 fmt: setup  ## Format the code and put its imports in order
 	$(BIN)/ruff check --quiet --fix-only --select I,RUF022

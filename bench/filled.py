@@ -17,7 +17,7 @@ from jobservice.model.attempt import Cause, Outcome
 from jobservice.model.ids import job_id
 from jobservice.model.queue import AGEING_S_PER_POINT
 from jobservice.model.spec import Command, JobSpec
-from jobservice.store.port import AttemptEnd, AttemptStart
+from jobservice.store.port import AttemptEnd, AttemptStart, Store
 from jobservice.store.sqlite.connect import open_writer
 from jobservice.store.sqlite.store import SqliteStore
 
@@ -45,7 +45,7 @@ async def filled(place: Workplace, amount: Amount) -> AsyncIterator[SqliteStore]
     """A store with so many jobs, all of them copies of two that it took itself."""
     path = place.path("filled.db")
     store = await SqliteStore.open(path)
-    queued, finished = await _originals(store)
+    queued, finished = await originals(store)
     await store.close()
     with contextlib.closing(open_writer(path)) as connection:
         connection.execute("PRAGMA journal_mode = OFF")
@@ -61,7 +61,7 @@ async def filled(place: Workplace, amount: Amount) -> AsyncIterator[SqliteStore]
         await store.close()
 
 
-async def _originals(store: SqliteStore) -> tuple[str, str]:
+async def originals(store: Store) -> tuple[str, str]:
     """A job that waits, and one that has ended."""
     spec = JobSpec(Command(("/bin/true", "of", "the", "bench")))
     jobs = [new_job(TENANT, job_id(0, n), spec, NOW) for n in range(2)]

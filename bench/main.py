@@ -1,6 +1,7 @@
 """Runs the rows that are asked for, prints the table, and keeps the last full one."""
 
 import argparse
+import contextlib
 import datetime as dt
 import shutil
 import sys
@@ -18,6 +19,9 @@ from bench.rows import (
     idle,
     latency,
     limits,
+    postgres_claim,
+    postgres_drain,
+    postgres_submit,
     schedules,
     spawn,
     submit_batch,
@@ -38,6 +42,10 @@ ROWS: Mapping[str, Callable[[Workplace], list[Row]]] = {
     "limits": limits.measure,
     "schedules": schedules.measure,
     "arrays": arrays.measure,
+    "postgres_submit": postgres_submit.measure,
+    "postgres_drain": postgres_drain.measure,
+    "postgres_claim": postgres_claim.measure_claim,
+    "postgres_held": postgres_claim.measure_held,
 }
 
 
@@ -52,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(about), flush=True)
         if machine.file_system(directory) in machine.IN_MEMORY:
             print("This file system is in memory: commits cost nothing here. Choose with --dir.")
-        rows = _measure(chosen, Workplace(directory, options.quick, options.profile))
+        with contextlib.closing(Workplace(directory, options.quick, options.profile)) as place:
+            rows = _measure(chosen, place)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     text = f"{table(rows)}\n\n{notes(rows)}"

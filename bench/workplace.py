@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.profiling import Profiler
 from bench.service import Service
 from bench.tools import build
+from tests.postgres import Postgres
 
 LEAST_ROUNDS = 3
 ROUNDS_S = 40.0
@@ -45,6 +46,19 @@ class Workplace:
             if number >= LEAST_ROUNDS and time.monotonic() - begin > ROUNDS_S:
                 return
             yield number
+
+    @functools.cached_property
+    def postgres(self) -> Postgres:
+        """A PostgreSQL server, as the tests have it, but that it syncs every commit.
+
+        Its data are beside the directory, which is closed to the user that it runs as.
+        """
+        return Postgres(self.directory.parent, durable=True)
+
+    def close(self) -> None:
+        """End what was begun here."""
+        if "postgres" in self.__dict__:
+            self.postgres.close()
 
     @functools.cached_property
     def stamp(self) -> str:

