@@ -121,6 +121,23 @@ class Postgres:
                 process.kill()
         psutil.wait_procs(everyone, timeout=10)
 
+    def freeze(self) -> None:
+        """Stop the server and all of its sessions where they are, as when its host hangs."""
+        postmaster = psutil.Process(self.pid)
+        for process in (postmaster, *postmaster.children(recursive=True)):
+            process.suspend()
+        # What it started meanwhile is stopped too.
+        for process in postmaster.children(recursive=True):
+            process.suspend()
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        if not psutil.pid_exists(self.pid):
+            return
+        postmaster = psutil.Process(self.pid)
+        for process in (*postmaster.children(recursive=True), postmaster):
+            process.resume()
+
     def start_again(self) -> None:
         """Start it after `kill`."""
         self._server.ensure_postgres_running()

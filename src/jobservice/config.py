@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         description="How often work, stops and due jobs are looked for when no hint came.",
     )
     store_timeout_s: Seconds = Field(
-        5.0, description="How long a call waits for the database, in seconds."
+        4.0, description="How long a call waits for the database, in seconds."
     )
     wait_timeout_s: Seconds = Field(
         3600.0, description="The longest time of a DeleteJob and of a CancelJob that waits."

@@ -20,10 +20,17 @@ from jobservice.errors import (
 )
 from jobservice.model.attempt import Cause
 from jobservice.model.event import Event
-from jobservice.model.job import Progress
+from jobservice.model.job import Job, Progress
 from jobservice.model.lifecycle import State
 from jobservice.store.migrations import migrations
-from jobservice.store.port import Insertion, JobKey, ProgressReport, RequestKey, StopRequest
+from jobservice.store.port import (
+    Insertion,
+    JobKey,
+    LeaseAnswer,
+    ProgressReport,
+    RequestKey,
+    StopRequest,
+)
 from jobservice.store.postgres import connect
 from jobservice.store.postgres.connect import redacted
 from jobservice.store.postgres.migrate import MIGRATIONS, current, upgrade
@@ -33,6 +40,7 @@ from jobservice.testing.invariants import check_invariants
 from jobservice.testing.wait import wait_until
 from tests.conformance.values import (
     BEGINNING,
+    LEASE,
     TENANT,
     at,
     claim,
@@ -404,6 +412,28 @@ async def test_a_database_that_crashes_loses_nothing_acknowledged(crashing: Post
     assert not refused & found
     await check_invariants(store, beginning=BEGINNING)
     await store.close()
+
+
+async def test_leases_are_prolonged_while_the_writer_waits(
+    stores: list[PostgresStore], url: str
+) -> None:
+    fences = await run(stores[0], 2)
+    [locked] = await insert_some(stores[0])
+    holder = await asyncpg.connect(url)
+    await holder.execute("BEGIN")
+    await holder.execute("SELECT 1 FROM jobs WHERE job_id = $1 FOR UPDATE", locked.job_id)
+    editing = asyncio.ensure_future(
+        stores[0].update_job(key_of(locked), {"name": "x"}, edit_version=None, now=at(1))
+    )
+    while not await holder.fetchval("SELECT 1 FROM pg_locks WHERE NOT granted"):
+        assert not editing.done()
+    answers = await stores[0].extend_leases(fences, lease_until=at(99))
+    assert answers == [LeaseAnswer.KEPT] * 2
+    assert (await stores[0].take_lead("a", 0, lease=LEASE)).server == "a"
+    assert not editing.done()
+    await holder.execute("COMMIT")
+    await holder.close()
+    assert isinstance(await editing, Job)
 
 
 async def test_what_runs_is_settled_when_the_database_is_back(crashing: Postgres) -> None:

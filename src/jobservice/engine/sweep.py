@@ -185,19 +185,20 @@ class Sweeps:
         """
         await adopted.wait()
         clock = self._parts.clock
-        calm_s = clock.monotonic_s()
+        begin_s: float | None = None  # since when the store has answered every time
 
         async def once() -> None:
-            nonlocal calm_s
-            left_s = calm_s + self._lease_s - clock.monotonic_s()
-            if left_s > 0:
-                await clock.sleep(min(left_s, self._poll_s))
+            nonlocal begin_s
             try:
                 wait_s = await self._until_next_lease_end()
-                if left_s <= 0 and (wait_s or not await self.expire()):
+                begin_s = clock.monotonic_s() if begin_s is None else begin_s
+                calm_s = begin_s + self._lease_s - clock.monotonic_s()
+                if calm_s > 0:
+                    await clock.sleep(min(calm_s, self._poll_s))
+                elif wait_s or not await self.expire():
                     await clock.sleep(wait_s or AFTER_ERROR_S)
             except Unavailable:
-                calm_s = clock.monotonic_s()
+                begin_s = None
                 raise
 
         await self._forever(once)

@@ -25,6 +25,10 @@ STATEMENTS_KEPT = 512
 STATEMENT_AGE_S = 60
 """How long a prepared statement, and so its plan, is used."""
 IDLE_IN_TRANSACTION_MS = 10_000
+STATEMENT_PART = 0.7
+"""The part of the deadline of a call that one statement may take. The rest is for it to be told."""
+GIVEN_UP = 1.1
+"""How many times as long a database is waited for that does not even end a statement when it should."""
 FIRST_DEADLINE_S = 10.0
 """How long the first connection of a program is waited for."""
 
@@ -113,11 +117,11 @@ def redacted(url: str) -> str:
 
 
 async def connect(
-    url: str, deadline_s: float, *, connect_deadline_s: float | None = None
+    url: str, statement_s: float, *, connect_deadline_s: float | None = None
 ) -> Connection:
-    """A connection with our settings; raises what asyncpg raises."""
-    arguments = settings(deadline_s)
-    arguments["timeout"] = connect_deadline_s or deadline_s
+    """A connection with our settings, there in the time of a statement; raises what asyncpg raises."""
+    arguments = settings(statement_s)
+    arguments["timeout"] = connect_deadline_s or statement_s
     connection = await asyncpg.connect(url, **arguments)
     try:
         await set_up(connection)
@@ -127,12 +131,12 @@ async def connect(
     return connection
 
 
-def settings(deadline_s: float) -> dict[str, Any]:
-    """The arguments of every connection."""
-    milliseconds = str(int(deadline_s * 1000))
+def settings(statement_s: float) -> dict[str, Any]:
+    """The arguments of every connection, for statements that take so long at most."""
+    milliseconds = str(int(statement_s * 1000))
     return {
-        "timeout": deadline_s,
-        "command_timeout": deadline_s + 1,
+        "timeout": statement_s,
+        "command_timeout": statement_s * GIVEN_UP,
         "statement_cache_size": STATEMENTS_KEPT,
         "max_cached_statement_lifetime": STATEMENT_AGE_S,
         "server_settings": {
@@ -154,7 +158,7 @@ async def set_up(connection: Connection) -> None:
     )
 
 
-async def connect_first(url: str, deadline_s: float) -> Connection:
+async def connect_first(url: str, statement_s: float) -> Connection:
     """The first connection of a program, whose faults are those of its set-up.
 
     Raises:
@@ -167,7 +171,7 @@ async def connect_first(url: str, deadline_s: float) -> Connection:
             " a password, characters such as / ? # @ are written as %2F %3F %23 %40."
         )
     try:
-        connection = await connect(url, deadline_s, connect_deadline_s=FIRST_DEADLINE_S)
+        connection = await connect(url, statement_s, connect_deadline_s=FIRST_DEADLINE_S)
     except (ValueError, asyncpg.ClientConfigurationError) as error:
         raise SetupError(
             f"{shown} is no address of a database: {said(error)}. Give one like"

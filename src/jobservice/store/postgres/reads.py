@@ -37,7 +37,14 @@ from jobservice.store.port import (
     QueueCounts,
     TargetPage,
 )
-from jobservice.store.postgres.connect import Connection, is_away, refusal, set_up, settings
+from jobservice.store.postgres.connect import (
+    STATEMENT_PART,
+    Connection,
+    is_away,
+    refusal,
+    set_up,
+    settings,
+)
 from jobservice.store.postgres.queries import QUERIES
 from jobservice.store.rows import (
     RESTORED_LEASE_US,
@@ -108,10 +115,10 @@ class Readers:
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(
                     self._url,
-                    min_size=1,
+                    min_size=0,
                     max_size=CONNECTIONS,
                     init=set_up,
-                    **settings(self._deadline_s),
+                    **settings(self._deadline_s * STATEMENT_PART),
                 )
             return self._pool
 

@@ -22,7 +22,14 @@ import asyncpg
 
 from jobservice.errors import DeadlineExceeded, Deposed, StoreUnavailable
 from jobservice.failpoints import failpoint
-from jobservice.store.postgres.connect import Connection, connect, is_away, met_another, refusal
+from jobservice.store.postgres.connect import (
+    STATEMENT_PART,
+    Connection,
+    connect,
+    is_away,
+    met_another,
+    refusal,
+)
 from jobservice.store.postgres.transaction import Transaction
 from jobservice.store.verbs.group import (
     LARGEST_BATCH,
@@ -90,19 +97,24 @@ class Writer:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            await self._try_to_connect()
+            error = await self._try_to_connect()
             count = min(len(self._queue), LARGEST_BATCH)
             batch = self._group.take([self._queue.popleft() for _ in range(count)])
+            if batch and error is not None:
+                self._refuse(batch, error)
             if batch:
-                self._group.answer(batch, await self._commit(batch))
+                self._group.answer(batch, error is None and await self._commit(batch))
         if self._connection is not None:
             with contextlib.suppress(OSError, TimeoutError, asyncpg.InterfaceError):
                 await self._connection.close(timeout=self._deadline_s)
 
-    async def _try_to_connect(self) -> None:
+    async def _try_to_connect(self) -> Exception | None:
         """Have a connection before calls are taken: until then they can still be taken back."""
-        with contextlib.suppress(Exception):  # it is met again, and told, when the batch is run
+        try:
             await self._connected()
+        except Exception as error:  # noqa: BLE001  # it is told to those that wait
+            return error
+        return None
 
     async def _commit(self, batch: Calls) -> bool:
         """Run and commit a batch; every call has its answer or its error then."""
@@ -142,6 +154,9 @@ class Writer:
             await run(transaction, obeyed)
             await transaction.flush()
             failpoint("store.before_commit")
+        except TimeoutError:
+            self._drop(connection)  # it does not even end a statement, so it ends no transaction
+            raise
         except BaseException:
             await self._roll_back(connection)
             raise
@@ -161,8 +176,9 @@ class Writer:
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = None
-            async with asyncio.timeout(self._deadline_s):
-                self._connection = await connect(self._url, self._deadline_s)
+            statement_s = self._deadline_s * STATEMENT_PART
+            async with asyncio.timeout(statement_s):
+                self._connection = await connect(self._url, statement_s)
         return self._connection
 
     async def _roll_back(self, connection: Connection) -> None:

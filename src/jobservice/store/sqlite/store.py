@@ -27,7 +27,7 @@ from jobservice.store.verbs.writing import WritingStore
 
 WAITING_LIMIT = 10_000
 """How many writing calls may wait for their commit."""
-DEADLINE_S = 5.0
+DEADLINE_S = 4.0
 """How long a call waits for the database at most."""
 FEW = 8
 """Up to so many jobs are read in the loop's own thread."""
