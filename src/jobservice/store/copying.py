@@ -20,7 +20,7 @@ BATCH_ROWS = 1_000
 BATCH_BYTES = 4 << 20
 """How much is read at a time, or a little more."""
 LEDGER = "schema_migrations"
-"""The one table that is not copied: each store says for itself what was applied to it."""
+"""A table that is not copied: each store says for itself what was applied to it."""
 SQLITE_ONLY = frozenset({("jobs", "last_position"), ("events", "previous_position")})
 """Columns that PostgreSQL has no need of. It finds an event by its job and revision, and so tells what
 they hold."""

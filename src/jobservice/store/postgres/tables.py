@@ -40,6 +40,8 @@ _KINDS = {
     "boolean": Kind.BOOLEAN,
     "jsonb": Kind.JSON,
 }
+_OWN = frozenset({LEDGER, "lead"})
+"""What is of this database alone: what was applied to it, and which of its servers leads."""
 _SHAPES = """
 SELECT tables.relname AS table, columns.attname AS column,
     format_type(columns.atttypid, NULL) AS type,
@@ -111,7 +113,7 @@ class PostgresTables:
         keys: dict[str, list[str]] = {}
         kinds: dict[str, dict[str, Kind]] = {}
         for table, column, type_, place in await self._connection.fetch(_SHAPES):
-            if table == LEDGER:
+            if table in _OWN:
                 continue
             if place is not None:
                 keys.setdefault(table, []).append(column)
