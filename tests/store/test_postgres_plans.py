@@ -173,6 +173,17 @@ async def test_a_lost_index_shows(fresh: Connection) -> None:
     assert "\n-jobs along jobs_ready: " in changed
 
 
+async def test_values_that_all_rows_share_change_no_plan(fresh: Connection) -> None:
+    kept = sections("postgres")
+    shared = 0
+    for name, query in QUERIES.items():
+        text, _ = query.bound([["x"] * len(query.fields or re.findall(r"\$\d+", query.text))])
+        if text != query.text:
+            shared += 1
+            assert lines(await plan(fresh, text)) == kept[name]
+    assert shared
+
+
 @pytest.mark.parametrize("statistics", ["full", "drained"])
 async def test_whatever_is_believed_the_plans_are_the_same(statistics: str) -> None:
     kept = sections("postgres")

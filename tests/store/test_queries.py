@@ -1,7 +1,9 @@
 """Queries: what their headers say is what they do, and they use the indexes made for them."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -10,7 +12,7 @@ from jobservice.model.lifecycle import FIRST, TRANSITIONS, State
 from jobservice.store import verbs
 from jobservice.store.postgres.queries import FILES as POSTGRES_FILES
 from jobservice.store.postgres.queries import QUERIES as POSTGRES
-from jobservice.store.sqlfile import Query, load, parse_moves
+from jobservice.store.sqlfile import FEW, VARIANTS, Query, load, parse_moves
 from jobservice.store.sqlite.migrate import upgrade
 from jobservice.store.sqlite.queries import FILES, QUERIES
 from jobservice.store.sqlite.reads import LISTS
@@ -255,3 +257,52 @@ def test_a_file_becomes_its_queries(tmp_path: Path) -> None:
     assert many.fields == ("a", "b")
     assert many.for_rows(2) == "INSERT INTO t VALUES (?, 4, ?), (?, 4, ?)"
     assert isinstance(one, Query)
+
+
+def _wide(tmp_path: Path, fields: str = "a text; b integer, c text") -> Query:
+    file = tmp_path / "wide.sql"
+    file.write_text(f"-- name: wide\n-- Says what.\nINSERT INTO t SELECT * FROM rows({fields})\n")
+    return load(file)["wide"]
+
+
+def test_what_is_the_same_in_all_rows_is_passed_once(tmp_path: Path) -> None:
+    query = _wide(tmp_path)
+    assert query.fields == ("a", "b", "c")
+    text, values = query.bound([(str(n), 7, None if n else "") for n in range(FEW)])
+    assert values == [[str(n) for n in range(FEW)], 7, ["", *[None] * (FEW - 1)]]
+    assert text == (
+        "INSERT INTO t SELECT * FROM (SELECT a, $2::integer AS b, c"
+        " FROM unnest($1::text[], $3::text[]) AS given (a, c)) AS given"
+    )
+    text, values = query.bound([("x", 1, "y")])
+    assert values == [["x"], 1, "y"]
+    assert "unnest($1::text[]) AS given (a)" in text
+
+
+def test_what_a_few_rows_have_in_common_is_chance(tmp_path: Path) -> None:
+    query = _wide(tmp_path)
+    text, values = query.bound([("x", 1, "z"), ("y", 1, "z")])
+    assert (text, values) == (query.text, [["x", "y"], [1, 1], ["z", "z"]])
+
+
+def test_what_is_compared_is_always_an_array(tmp_path: Path) -> None:
+    query = _wide(tmp_path, "a text, b integer")
+    assert query.bound([("x", 1)] * FEW) == (query.text, [["x"] * FEW, [1] * FEW])
+
+
+def test_the_statements_of_a_query_are_bounded(tmp_path: Path) -> None:
+    names = [f"c{n}" for n in range(VARIANTS + 4)]
+    query = _wide(tmp_path, "a text; " + ", ".join(f"{name} integer" for name in names))
+
+    def bound(differing: set[str]) -> tuple[str, Sequence[Any]]:
+        rows = [("x", *(n if each in differing else 7 for each in names)) for n in range(FEW)]
+        return query.bound(rows)
+
+    texts = {bound({name})[0] for name in names}
+    assert len(texts) == VARIANTS  # with the one in which nothing is the same
+    again, values = bound({names[0], names[1]})
+    assert again in texts
+    assert all(isinstance(value, list) for value in values)
+    fewer, values = bound({names[0]})
+    assert [isinstance(value, list) for value in values[:3]] == [True, True, False]
+    assert fewer in texts

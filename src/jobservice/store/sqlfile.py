@@ -18,16 +18,22 @@ the fields come with their types, each is bound as an array, and the statement i
 
     SELECT * FROM rows(tenant text, job_id text)
 
-`numbered_rows(…)` has the place of each row as `number` besides. One statement for many rows is not a
-matter of taste: see the head of `sqlite/writer.py`.
+`numbered_rows(…)` has the place of each row as `number` besides. Fields behind a semicolon are only
+written, never compared: where all rows have the same value in one, `Query.bound` passes it once. Rows
+are wide and mostly alike, and an array costs PostgreSQL more than the column of the table that it fills.
+
+    SELECT * FROM rows(tenant text, job_id text; state smallint, started_us bigint)
+
+One statement for many rows is not a matter of taste: see the head of `sqlite/writer.py`.
 """
 
 import dataclasses
 import enum
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jobservice.model.event import EventKind
 from jobservice.model.job import AttemptState
@@ -55,8 +61,14 @@ _CONSTANT = re.compile(
 _FRAGMENT = re.compile(r"\{\{(\w+)\}\}")
 _EACH = re.compile(r"/\*each\*/(.*?)/\*end\*/", re.DOTALL)
 _ROWS = re.compile(r"\b(numbered_)?rows\(([^()]*)\)")
+_NONE_ALIKE: frozenset[int] = frozenset()
 _FIELD = re.compile(r":([a-z]\w*)")
 _COMMENT = re.compile(r"^\s*--.*$\n?", re.MULTILINE)
+
+FEW = 8
+"""Of so few rows only a single one has its values passed once: what several have in common is chance."""
+VARIANTS = 16
+"""How many sets of columns that are alike get a statement of their own; each is prepared, and kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +93,50 @@ class Query:
         """The fields with their types, where the statement has these."""
         rows = _ROWS.search(self.source)
         return _names_and_types(rows[2]) if rows else {}
+
+    def bound(self, rows: Sequence[Sequence[Any]]) -> tuple[str, Sequence[Any]]:
+        """The statement over rows, of which there is at least one, and what is bound to it.
+
+        A column is an array; one that is only written is one value where all rows have the same. A
+        statement that is not over many rows takes one row as it is.
+        """
+        if not self.fields:
+            [values] = rows
+            return self.text, values
+        columns, count = list(zip(*rows, strict=True)), len(rows)
+        alike = _NONE_ALIKE
+        if self._written and (count == 1 or count >= FEW):
+            alike = self._variant(
+                frozenset(n for n in self._written if columns[n].count(columns[n][0]) == count)
+            )
+        return self._variants[alike], [
+            column[0] if n in alike else list(column) for n, column in enumerate(columns)
+        ]
+
+    def _variant(self, alike: frozenset[int]) -> frozenset[int]:
+        """Those columns of `alike` that have a statement: all, or as many as one that is there has."""
+        if alike in self._variants:
+            return alike
+        if len(self._variants) < VARIANTS:
+            self._variants[alike] = _ROWS.sub(
+                functools.partial(_unnested, alike=alike), _numbers(self.source)
+            )
+            return alike
+        return max((known for known in self._variants if known <= alike), key=len)
+
+    @functools.cached_property
+    def _variants(self) -> dict[frozenset[int], str]:
+        """The statements by the columns that are one value."""
+        return {_NONE_ALIKE: self.text}
+
+    @functools.cached_property
+    def _written(self) -> range:
+        """The places of the fields that are only written."""
+        rows = _ROWS.search(self.source)
+        if rows is None or ";" not in rows[2]:
+            return range(0)
+        compared = rows[2].partition(";")[0]
+        return range(len(_names_and_types(compared)), len(self.types))
 
     def for_rows(self, count: int) -> str:
         """The statement over so many rows, with `?` for each field of each row."""
@@ -142,22 +198,34 @@ def _sections(text: str) -> list[tuple[str, str, str, str]]:
 
 def _query(name: str, moves: str, body: str, fragments: Mapping[str, str]) -> Query:
     source = _filled(body, fragments)
-    text = _CONSTANT.sub(lambda use: str(int(_ENUMS[use[1]][use[2]])), source)
-    return Query(name, parse_moves(moves), source, _ROWS.sub(_unnested, text))
+    return Query(name, parse_moves(moves), source, _ROWS.sub(_unnested, _numbers(source)))
+
+
+def _numbers(source: str) -> str:
+    """A statement with its constants as numbers."""
+    return _CONSTANT.sub(lambda use: str(int(_ENUMS[use[1]][use[2]])), source)
 
 
 def _filled(body: str, fragments: Mapping[str, str]) -> str:
     return _FRAGMENT.sub(lambda use: fragments[use[1]], body)
 
 
-def _unnested(rows: re.Match[str]) -> str:
+def _unnested(rows: re.Match[str], alike: Collection[int] = ()) -> str:
+    """What `rows(…)` stands for; the columns at the places of `alike` are one value."""
     fields = _names_and_types(rows[2])
-    arrays = ", ".join(f"${n}::{type_}[]" for n, type_ in enumerate(fields.values(), 1))
-    names = ", ".join([*fields, "number"] if rows[1] else fields)
-    return f"unnest({arrays}){' WITH ORDINALITY' if rows[1] else ''} AS given ({names})"
+    numbered = list(enumerate(fields.items()))
+    arrays = ", ".join(f"${n + 1}::{type_}[]" for n, (_, type_) in numbered if n not in alike)
+    names = [name for n, name in enumerate(fields) if n not in alike]
+    source = f"unnest({arrays}){' WITH ORDINALITY' if rows[1] else ''} AS given"
+    if not alike:
+        return f"{source} ({', '.join([*names, 'number'] if rows[1] else names)})"
+    columns = ", ".join(
+        f"${n + 1}::{type_} AS {name}" if n in alike else name for n, (name, type_) in numbered
+    )
+    return f"(SELECT {columns} FROM {source} ({', '.join(names)})) AS given"  # noqa: S608
 
 
 def _names_and_types(fields: str) -> dict[str, str]:
     """The fields of `rows(…)`, each with its type."""
-    pairs = (field.split(maxsplit=1) for field in fields.split(","))
+    pairs = (field.split(maxsplit=1) for field in fields.replace(";", ",").split(","))
     return {name: " ".join(type_.split()) for name, type_ in pairs}

@@ -29,7 +29,7 @@ SET attempt_started_us = started.started_us,
     started_us = coalesce(jobs.started_us, started.started_us),
     revision = revision + 1, updated_us = started.started_us
 FROM (
-    SELECT * FROM rows(tenant text, job_id text, position bigint, started_us bigint)
+    SELECT * FROM rows(tenant text, job_id text, position bigint; started_us bigint)
 ) AS started
 WHERE jobs.tenant = started.tenant AND jobs.job_id = started.job_id
     AND jobs.attempt_started_us IS NULL
@@ -49,7 +49,7 @@ SET state = settled.state, blocked_key = '', reason = settled.reason,
     queue_until_us = settled.now_us + queue_timeout_us
 FROM (
     SELECT * FROM rows(
-        tenant text, job_id text, position bigint, state smallint, reason smallint, message text,
+        tenant text, job_id text, position bigint; state smallint, reason smallint, message text,
         failures integer, losses integer, now_us bigint, start_us bigint, started_us bigint,
         ended_us bigint, exit_code bigint, signal integer)
 ) AS settled
@@ -69,7 +69,7 @@ INSERT INTO attempts (
     reason, message, cpu_us, max_rss_bytes, stdout_bytes, stderr_bytes, dropped_bytes
 )
 SELECT * FROM rows(
-    tenant text, job_id text, attempt integer, state smallint, worker_id text, claimed_us bigint,
+    tenant text, job_id text, attempt integer; state smallint, worker_id text, claimed_us bigint,
     started_us bigint, ended_us bigint, exit_code bigint, signal integer, reason smallint,
     message text, cpu_us bigint, max_rss_bytes bigint, stdout_bytes bigint, stderr_bytes bigint,
     dropped_bytes bigint)

@@ -62,7 +62,7 @@ SET state = {State.RUNNING}, attempt_count = attempt_count + 1, epoch = epoch + 
     revision = revision + 1, updated_us = claimed.now_us, reason = 0, message = ''
 FROM (
     SELECT * FROM rows(
-        tenant text, job_id text, position bigint, worker_id text, lease_until_us bigint,
+        tenant text, job_id text, position bigint; worker_id text, lease_until_us bigint,
         now_us bigint)
 ) AS claimed
 WHERE jobs.tenant = claimed.tenant AND jobs.job_id = claimed.job_id

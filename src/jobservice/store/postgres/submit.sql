@@ -43,7 +43,7 @@ LIMIT 1000
 -- Remember what a request id made. Another server may do so at the same time: one of the two fails,
 -- is run again, and then finds it.
 INSERT INTO requests (tenant, request_id, digest, job_ids, created_us)
-SELECT * FROM rows(tenant text, request_id text, digest bytea, job_ids text, created_us bigint)
+SELECT * FROM rows(tenant text, request_id text; digest bytea, job_ids text, created_us bigint)
 
 -- name: insert_jobs  moves: -> BLOCKED | SCHEDULED | QUEUED
 -- Put new jobs where they wait.
@@ -62,7 +62,7 @@ SELECT tenant, job_id, state, start_us, created_us, claim_key, queued_us, update
     fairness_key, fairness_weight, unique_name, job_type, keys, blocked_key, dependent,
     has_children, 1, 0, 0, 1
 FROM rows(
-    tenant text, job_id text, state smallint, start_us bigint, created_us bigint,
+    tenant text, job_id text; state smallint, start_us bigint, created_us bigint,
     last_position bigint, claim_key bigint, queued_us bigint, updated_us bigint,
     counted_us bigint, expires_us bigint, queue_until_us bigint, priority integer,
     timeout_us bigint, stop_grace_us bigint, retry text, queue text, name text, labels text,
@@ -78,7 +78,7 @@ INSERT INTO job_specs (
     tenant, job_id, cluster, output_limit_bytes, work_dir, argv, env, stdin, unique_key
 )
 SELECT * FROM rows(
-    tenant text, job_id text, cluster text, output_limit_bytes bigint, work_dir text, argv text,
+    tenant text, job_id text; cluster text, output_limit_bytes bigint, work_dir text, argv text,
     env text, stdin bytea, unique_key text)
 
 -- name: draw_positions
@@ -94,6 +94,6 @@ INSERT INTO events (
 SELECT coalesce(position, next_position()), tenant, job_id, revision, kind, state, previous_state, at_us, attempt,
     reason, message, exit_code, signal, start_us
 FROM rows(
-    position bigint, previous_position bigint, tenant text, job_id text, revision bigint,
+    position bigint; previous_position bigint, tenant text, job_id text, revision bigint,
     kind smallint, state smallint, previous_state smallint, at_us bigint, attempt integer,
     reason smallint, message text, exit_code bigint, signal integer, start_us bigint)

@@ -113,12 +113,8 @@ class Transaction(Savepoints):
         return await self._write(name, rows)
 
     async def _write(self, name: str, rows: Sequence[Row]) -> int:
-        query = QUERIES[name]
-        if query.fields:
-            answer = await self._connection.execute(query.text, *_arrays(rows))
-        else:
-            [values] = rows
-            answer = await self._connection.execute(query.text, *values)
+        text, values = QUERIES[name].bound(rows)
+        answer = await self._connection.execute(text, *values)
         count = int(answer.rpartition(" ")[2])  # such as UPDATE 3
         self.changed = self.changed or (count > 0 and name in _HINTED)
         return count
@@ -126,7 +122,8 @@ class Transaction(Savepoints):
     async def read(self, name: str, rows: Sequence[Row]) -> Sequence[Any]:
         if not rows:
             return []
-        found: Sequence[Any] = await self._connection.fetch(QUERIES[name].text, *_arrays(rows))
+        text, values = QUERIES[name].bound(rows)
+        found: Sequence[Any] = await self._connection.fetch(text, *values)
         return found
 
     async def read_all(self, name: str, *values: object) -> Sequence[Any]:
@@ -177,8 +174,3 @@ class Transaction(Savepoints):
 def _part(name: tuple[str, str]) -> int:
     """The lock of a unique key: one of a few, for the room for locks is that of all transactions."""
     return UNIQUE_LOCKS + zlib.crc32("\0".join(name).encode()) % UNIQUE_PARTS
-
-
-def _arrays(rows: Sequence[Row]) -> list[list[Any]]:
-    """The columns of rows, as a statement over many rows takes them."""
-    return [list(column) for column in zip(*rows, strict=True)]
