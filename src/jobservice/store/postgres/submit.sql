@@ -83,7 +83,11 @@ SELECT * FROM rows(
 
 -- name: draw_positions
 -- Positions for changes that several statements tell, in the order of all.
-SELECT next_position() FROM generate_series(1, $1::integer)
+SELECT {{next_in_lock}} FROM generate_series(1, $1::integer)
+
+-- fragment: next_in_lock
+-- What next_position() does, with the lock taken once for all rows: before the first number is drawn.
+nextval((SELECT 'positions'::regclass FROM pg_advisory_xact_lock(7305808869231650162)))
 
 -- name: insert_events
 -- Tell changes. Without positions they are drawn in the order of the rows.
@@ -91,8 +95,8 @@ INSERT INTO events (
     position, tenant, job_id, revision, kind, state, previous_state, at_us, attempt, reason, message,
     exit_code, signal, start_us
 )
-SELECT coalesce(position, next_position()), tenant, job_id, revision, kind, state, previous_state, at_us, attempt,
-    reason, message, exit_code, signal, start_us
+SELECT coalesce(position, {{next_in_lock}}), tenant, job_id, revision, kind, state, previous_state, at_us,
+    attempt, reason, message, exit_code, signal, start_us
 FROM rows(
     position bigint; previous_position bigint, tenant text, job_id text, revision bigint,
     kind smallint, state smallint, previous_state smallint, at_us bigint, attempt integer,
