@@ -42,7 +42,7 @@ _KINDS = {
 """What each kind of event that changes a state may stand for."""
 _STILL = {EventKind.STARTED, EventKind.UPDATED, EventKind.MOVED}
 """Kinds that leave the state as it is."""
-_OUTSIDE = {EventKind.PROGRESS, EventKind.DELETED}
+OUTSIDE = {EventKind.PROGRESS, EventKind.DELETED}
 """Kinds that use no revision."""
 
 
@@ -84,7 +84,7 @@ def check_job(job: Job, events: Sequence[Event]) -> None:
     Raises:
         AssertionError: naming the job and what is wrong with it.
     """
-    _check_history(job, [event for event in events if event.kind not in _OUTSIDE])
+    _check_history(job, [event for event in events if event.kind not in OUTSIDE])
     _check_attempts(job)
     final = job.state in FINAL
     assert (job.ended_at is not None) == final, f"{job.job_id} is {job.state!r}: {job.ended_at=}"
@@ -175,11 +175,16 @@ def _check_history(job: Job, events: Sequence[Event]) -> None:
 
 def _check_move(event: Event) -> None:
     assert event.previous_state is not None, f"{event}"
-    if event.kind in _STILL:
-        assert event.state is event.previous_state, f"{event} moves"
-        return
-    moves = [TRANSITIONS.get((event.previous_state, each)) for each in _KINDS[event.kind]]
-    assert event.state in moves, f"{event} is no move of the table"
+    assert is_move(event.kind, event.previous_state, event.state), (
+        f"{event} is no move of the table"
+    )
+
+
+def is_move(kind: EventKind, source: State, target: State) -> bool:
+    """Whether an event of a kind may lead from one state to another, by the table."""
+    if kind in _STILL:
+        return source is target
+    return target in [TRANSITIONS.get((source, each)) for each in _KINDS.get(kind, ())]
 
 
 def _check_attempts(job: Job) -> None:
