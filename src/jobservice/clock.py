@@ -6,12 +6,17 @@ Instants are aware UTC `datetime`s; on the wire and in the stores they are micro
 
 import asyncio
 import datetime as dt
+import mmap
+import os
 import time
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Protocol
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
+_STEPS = "JOBSERVICE_TEST_CLOCK"
+_STEP_BYTES = 8
 
 
 class Clock(Protocol):
@@ -44,6 +49,28 @@ class SystemClock:
 
     def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
         return asyncio.timeout(seconds)
+
+
+class SteppedClock(SystemClock):
+    """The system's clock with a wall time that a test steps, while the process runs.
+
+    Args:
+        path: A file of 8 bytes: how far the wall time is off in microseconds, little-endian.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._step = mmap.mmap(file.fileno(), _STEP_BYTES, access=mmap.ACCESS_READ)
+
+    def now(self) -> dt.datetime:
+        step_us = int.from_bytes(self._step, "little", signed=True)
+        return super().now() + dt.timedelta(microseconds=step_us)
+
+
+def server_clock() -> SystemClock:
+    """The clock of a server: the system's, or the one that a test has put into the environment."""
+    path = os.environ.get(_STEPS, "")
+    return SteppedClock(Path(path)) if path else SystemClock()
 
 
 def to_us(instant: dt.datetime) -> int:

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import datetime as dt
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from jobservice.clock import SteppedClock, SystemClock
 from jobservice.testing.clock import START, JumpClock
 
 
@@ -91,3 +93,18 @@ async def test_a_timeout_that_is_not_reached_leaves_nothing(clock: JumpClock) ->
     async with clock.timeout(3):
         pass
     assert clock.next_alarm_at() is None
+
+
+def test_the_clock_of_a_server_is_stepped_while_it_runs(tmp_path: Path) -> None:
+    path = tmp_path / "clock"
+    path.write_bytes(bytes(8))
+    clock, system = SteppedClock(path), SystemClock()
+    before = clock.monotonic_s()
+    assert abs(clock.now() - system.now()) < dt.timedelta(minutes=1)
+    for hours in (3, -3):
+        step_us = hours * 3_600_000_000
+        with path.open("r+b") as file:
+            file.write(step_us.to_bytes(8, "little", signed=True))
+        off = clock.now() - system.now()
+        assert abs(off - dt.timedelta(hours=hours)) < dt.timedelta(minutes=1)
+    assert 0 <= clock.monotonic_s() - before < 60

@@ -15,7 +15,7 @@ import sys
 
 import uvloop
 
-from jobservice.clock import SystemClock
+from jobservice.clock import server_clock
 from jobservice.config import Settings
 from jobservice.executors.process import ProcessExecutor
 from jobservice.server import instance
@@ -75,7 +75,7 @@ def _service(settings: Settings, store: Store) -> Service:
         executor=ProcessExecutor(
             settings.data_dir, containment=settings.containment, idle_s=settings.runner_idle_s
         ),
-        clock=SystemClock(),
+        clock=server_clock(),
         rng=random.SystemRandom(),
         worker_id=instance.worker_id(settings.data_dir),
     )

@@ -39,9 +39,10 @@ class Server:
         self.database = database
         """Of PostgreSQL; None is the file of the data directory."""
         self._options = [*options, *(("--listen", "127.0.0.1:0") if tcp else ())]
-        self._env = {"JOBSERVICE_RUNNER_IDLE_S": "0.5", **(env or {})}
+        self.env = {"JOBSERVICE_RUNNER_IDLE_S": "0.5", **(env or {})}
+        """What the next start finds in its environment besides that of this process."""
         if database is not None:
-            self._env["JOBSERVICE_DATABASE"] = database
+            self.env["JOBSERVICE_DATABASE"] = database
         self.process: subprocess.Popen[bytes] | None = None
         self.log_path = data_dir.parent / f"{data_dir.name}.log"
 
@@ -80,7 +81,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**environment, **self._env},
+                env={**environment, **self.env},
                 start_new_session=True,
             )
 
@@ -155,8 +156,10 @@ class Server:
 
     def _ready_or_ended(self) -> bool:
         assert self.process is not None
-        if self.process.poll() is not None:
-            return True
+        return self.process.poll() is not None or self.is_ready()
+
+    def is_ready(self) -> bool:
+        """Whether it serves, as its health check says."""
         with _channel(self.unix_address) as channel, contextlib.suppress(grpc.RpcError):
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=2.0

@@ -1,0 +1,161 @@
+"""What is under fire: servers over one store, a network between all of them, and their clocks."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from jobservice.failpoints import VARIABLE
+from jobservice.store.port import Store
+from jobservice.store.postgres.store import PostgresStore
+from jobservice.store.sqlite.store import SqliteStore
+from jobservice.testing.proxy import Proxy
+from jobservice.testing.server import Server
+from tests.postgres import Postgres
+
+SLOTS = 6
+"""Of each server."""
+BEGINNING = "p0"
+"""The position of a store in which nothing has happened yet."""
+SOCKET = ".s.PGSQL.5432"
+CLOCK = "JOBSERVICE_TEST_CLOCK"
+
+
+class Host:
+    """A server with its own data directory, the way to it, and its own way to the database."""
+
+    def __init__(self, folder: Path, number: int, database: str | None) -> None:
+        self.folder = folder / f"h{number}"
+        self.folder.mkdir()
+        self.clock = self.folder / "clock"
+        self.clock.write_bytes(bytes(8))
+        self.back = self._way_to(database) if database else None
+        self.server = Server(
+            self.folder / "d",
+            "--slots",
+            str(SLOTS),
+            env={CLOCK: str(self.clock), "JOBSERVICE_POLL_S": "1"},
+            database=self._through_proxy(database) if database else None,
+        )
+        self.front = Proxy(self.server.unix_address, path=self.folder / "front")
+
+    def _way_to(self, database: str) -> Proxy:
+        return Proxy(f"unix:{_socket_folder(database)}/{SOCKET}", path=self.folder / SOCKET)
+
+    def _through_proxy(self, database: str) -> str:
+        parts = urllib.parse.urlsplit(database)
+        return urllib.parse.urlunsplit(parts._replace(query=f"host={self.folder}"))
+
+    def spawn(self, failpoint: str = "") -> None:
+        """Start the server without waiting, perhaps with a place where it dies."""
+        self.server.env.pop(VARIABLE, None)
+        if failpoint:
+            self.server.env[VARIABLE] = failpoint
+        self.server.spawn()
+
+    def is_up(self) -> bool:
+        return self.server.process is not None and self.server.process.poll() is None
+
+    def step_clock(self, seconds: float) -> None:
+        """How far its wall clock is off, from now on."""
+        with self.clock.open("r+b") as file:  # it is mapped by the server: never shorter than this
+            file.write(round(seconds * 1_000_000).to_bytes(8, "little", signed=True))
+
+    def processes(self) -> list[psutil.Process]:
+        """The server and its runner, those that live."""
+        found = [psutil.Process(self.server.pid)] if self.is_up() else []
+        lock = self.server.data_dir / "runner" / "lock"
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            found.append(psutil.Process(int(lock.read_text())))
+        return found
+
+    def kill_runner(self) -> bool:
+        """SIGKILL its runner, if it has one."""
+        lock = self.server.data_dir / "runner" / "lock"
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            process = psutil.Process(int(lock.read_text()))
+            if "jobservice.runner" in process.cmdline():
+                process.kill()
+                return True
+        return False
+
+
+class Cluster:
+    """Hosts over one store, for a `with` block."""
+
+    def __init__(self, folder: Path, postgres: Postgres | None, hosts: int) -> None:
+        self.folder = folder
+        self.postgres = postgres
+        self.database = asyncio.run(postgres.new_database()) if postgres else None
+        self.hosts = [Host(folder, number, self.database) for number in range(hosts)]
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where clients find it: through the network that fails."""
+        return [host.front.address for host in self.hosts]
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["Cluster"]:
+        """All of it; at the end no server is left."""
+        with contextlib.ExitStack() as stack:
+            for host in self.hosts:
+                stack.enter_context(host.front)
+                if host.back is not None:
+                    stack.enter_context(host.back)
+            for host in self.hosts:
+                stack.callback(host.server.kill)
+                host.server.start()
+            yield self
+
+    async def open_store(self) -> Store:
+        """What the servers share, once they are down."""
+        if self.database is not None:
+            return await PostgresStore.open(self.database)
+        return await SqliteStore.open(self.hosts[0].server.data_dir / "jobservice.db")
+
+    def backends(self) -> list[psutil.Process]:
+        """The sessions of PostgreSQL."""
+        if self.postgres is None:
+            return []
+        found = psutil.Process(self.postgres.pid).children()
+        return [each for each in found if "test_" in " ".join(each.cmdline())]
+
+
+def signal_all(processes: list[psutil.Process], number: int) -> None:
+    """Send a signal to those that still live."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)
+
+
+def thaw(processes: list[psutil.Process]) -> None:
+    """Let frozen processes go on."""
+    signal_all(processes, signal.SIGCONT)
+
+
+def _socket_folder(database: str) -> str:
+    query = urllib.parse.parse_qs(urllib.parse.urlsplit(database).query)
+    return query["host"][0]
+
+
+def new_seed() -> int:
+    """A seed that nobody has chosen."""
+    return random.SystemRandom().randrange(10**9)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """What still runs on behalf of anything below a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            about = [*process.cmdline(), *process.environ().values()]
+            named = any(str(folder) in each for each in about)
+            if named and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(f"{process.pid} {' '.join(process.cmdline())[:200]}")
+    return found

@@ -1,0 +1,185 @@
+"""A round: a cluster under load and under fire, and the verdict on all that was seen."""
+
+import asyncio
+import dataclasses
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobservice import Client
+from jobservice.testing.history.check import Verdict, check
+from jobservice.testing.history.dump import record_store
+from jobservice.testing.history.follow import JournalFollower
+from jobservice.testing.history.history import History
+from jobservice.testing.history.record import Recorder, read_records
+from jobservice.testing.wait import wait_until
+from tests.chaos.cluster import BEGINNING, SLOTS, Cluster, processes_of
+from tests.chaos.load import KEYS
+from tests.chaos.nemesis import Nemesis
+from tests.postgres import Postgres
+
+ROOT = Path(__file__).parents[2]
+LOADS = ("a", "b")
+QUIET_S = 240.0
+"""How long all jobs may take to end once the faults are over."""
+LONGEST_S = 1_200.0
+"""How long a round may be under fire."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a round is."""
+
+    store: str
+    seed: int
+    kills: int
+    jobs: int
+    hosts: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What came of it."""
+
+    plan: Plan
+    verdict: Verdict
+    seconds: float
+    folder: Path
+    """With all records."""
+
+
+def run(plan: Plan) -> Result:
+    """Run a round; its records stay in a folder of their own."""
+    begun = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="js-chaos-"))
+    postgres = Postgres() if plan.store == "postgres" else None
+    try:
+        cluster = Cluster(folder, postgres, plan.hosts)
+        recorder = Recorder(folder, "harness")
+        with cluster.running():
+            _prepare(cluster, recorder)
+            _under_fire(plan, cluster, folder)
+            _come_to_rest(cluster, recorder, folder)
+        asyncio.run(_read_store(cluster, folder))
+        recorder.close()
+    finally:
+        if postgres is not None:
+            postgres.close()
+    history = History.of(read_records(folder))
+    verdict = check(history, least_kills=plan.kills, least_jobs=plan.jobs)
+    return Result(plan, verdict, time.monotonic() - begun, folder)
+
+
+def _prepare(cluster: Cluster, recorder: Recorder) -> None:
+    with Client(cluster.hosts[0].server.unix_address) as client:
+        for key, most in KEYS.items():
+            client.limits.set("key", key, max_running=most)
+            recorder.note("limit", key=key, most=most)
+    recorder.note("slots", most=SLOTS * len(cluster.hosts))
+
+
+def _under_fire(plan: Plan, cluster: Cluster, folder: Path) -> None:
+    """Until there were enough kills and jobs; then without faults until all jobs have ended."""
+    nemesis = Nemesis(cluster, Recorder(folder, "nemesis"), random.Random(plan.seed))
+    deadline = time.monotonic() + LONGEST_S
+    with _Followers(cluster, folder):
+        loads = [_load(plan, cluster, folder, name) for name in LOADS]
+        try:
+            while nemesis.kills < plan.kills or _jobs(folder) < plan.jobs:
+                assert time.monotonic() < deadline, f"{nemesis.kills} kills, {_jobs(folder)} jobs"
+                ended = [load.args for load in loads if load.poll() is not None]
+                assert not ended, f"clients ended by themselves: see {folder}/*.log"
+                nemesis.act()
+            nemesis.end()
+            (folder / "stop").touch()
+            for load in loads:
+                assert load.wait(QUIET_S) == 0, f"clients have failed: see {folder}/*.log"
+        finally:
+            nemesis.end()
+            for load in loads:
+                load.kill()
+                load.wait()
+
+
+def _load(plan: Plan, cluster: Cluster, folder: Path, name: str) -> "subprocess.Popen[bytes]":
+    command = [
+        sys.executable,
+        "-m",
+        "tests.chaos.load",
+        folder,
+        name,
+        plan.seed,
+        *cluster.addresses,
+    ]
+    with (folder / f"load-{name}.log").open("wb") as log:
+        return subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, cwd=ROOT)
+
+
+def _jobs(folder: Path) -> int:
+    """How many jobs were acknowledged."""
+    counts = [path.read_text() for path in folder.glob("*.count")]
+    return sum(int(count or 0) for count in counts)
+
+
+class _Followers:
+    """A thread that reads what the runners write."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self._followers = [
+            JournalFollower(host.server.data_dir, Recorder(folder, f"runner-{host.folder.name}"))
+            for host in cluster.hosts
+        ]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+
+    def _read(self) -> None:
+        while not self._over.wait(0.02):
+            for each in self._followers:
+                each.read()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+        for each in self._followers:
+            each.read()
+
+
+def _come_to_rest(cluster: Cluster, recorder: Recorder, folder: Path) -> None:
+    """Stop the servers once nothing runs, and note what is left."""
+    for host in cluster.hosts:
+        wait_until(host.server.is_ready, what="a server that is ready")
+    for host in cluster.hosts:
+        host.server.stop()
+    try:
+        wait_until(lambda: not processes_of(folder / "h"), what="the end of all processes")
+    except AssertionError:
+        for each in processes_of(folder / "h"):
+            recorder.note("left", kind="process", name=each)
+    for host in cluster.hosts:
+        for path in (host.server.data_dir / "attempts").glob("*/*"):
+            if any(each.is_file() for each in path.rglob("*")):
+                recorder.note("directory", job_id=path.name.partition("-")[0])
+
+
+async def _read_store(cluster: Cluster, folder: Path) -> None:
+    store = await cluster.open_store()
+    try:
+        await record_store(store, Recorder(folder, "store"), beginning=BEGINNING)
+    finally:
+        await store.close()
+
+
+def summary(results: Sequence[Result]) -> str:
+    """One line for each round."""
+    return "\n".join(
+        f"{each.plan.store} seed {each.plan.seed}: {each.seconds:.0f} s, {each.verdict}"
+        for each in results
+    )
