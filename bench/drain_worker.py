@@ -24,6 +24,7 @@ from jobservice.engine.parts import Parts, Signals
 from jobservice.executors.port import Ended, StartOrder
 from jobservice.model.attempt import Cause, Outcome
 from jobservice.model.lease import AttemptEnd
+from jobservice.model.worker import WorkerInfo
 from jobservice.store.postgres.store import PostgresStore
 from jobservice.telemetry import configure_logging
 from jobservice.testing.executor import ScriptedExecutor
@@ -73,13 +74,11 @@ async def drain(url: str, slots: int, jobs: int) -> float:
     store.on_hint(parts.signals.anything)
     leases = _Counting(parts, lease_s=settings.lease_s, jobs=jobs)
     worker = Worker(
-        worker_id="bench",
-        slots=slots,
+        info=WorkerInfo("bench", slots=slots, embedded=True),
         dispatcher=leases,
         executor=_NoOps(clock),
         directory_of=lambda job_id, attempt: Path(job_id, str(attempt)),
         clock=clock,
-        lease_s=settings.lease_s,
         poll_s=settings.poll_s,
     )
     print("ready", flush=True)

@@ -17,6 +17,7 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 _STEPS = "JOBSERVICE_TEST_CLOCK"
 _STEP_BYTES = 8
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
@@ -26,7 +27,7 @@ class Clock(Protocol):
         """The wall clock, aware UTC, in microseconds."""
 
     def monotonic_s(self) -> float:
-        """Seconds that never go back and do not count a step of the wall clock."""
+        """Seconds that never go back, and count the sleep of a host but no step of its wall clock."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait so long; returns early only by cancellation."""
@@ -42,7 +43,7 @@ class SystemClock:
         return dt.datetime.now(dt.UTC)
 
     def monotonic_s(self) -> float:
-        return time.monotonic()
+        return time.clock_gettime(_STEADY)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -1,8 +1,8 @@
-"""Every setting of the server: its name, type, default, unit and one sentence.
+"""Every setting of the server and of the worker: its name, type, default, unit and one sentence.
 
-A setting comes from a flag of `jobservice serve`, else from the environment as `JOBSERVICE_<NAME>`,
-else from its default. `docs/reference/settings.md` is held to this file by a test. Server side
-only: the SDK and the command line do not load it.
+A setting comes from a flag of `jobservice serve`, else from the environment as `JOBSERVICE_<NAME>`, else
+from its default; those of `jobservice worker` likewise, as `JOBSERVICE_WORKER_<NAME>`. A test holds
+`docs/reference/settings.md` to this file. The SDK and the command line do not load it.
 """
 
 from pathlib import Path
@@ -14,7 +14,41 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 Seconds = Annotated[float, Field(gt=0)]
 
 
-class Settings(BaseSettings):
+class HostSettings(BaseSettings):
+    """What a server and a worker on another host both are told of their host."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Path
+    slots: int = Field(
+        2,
+        ge=0,
+        le=10_000,
+        description="How many attempts run at once on this host; 0 runs nothing.",
+    )
+    containment: Literal["auto", "cgroup", "subreaper"] = Field(
+        "auto",
+        description="How the process tree of an attempt is held together: by a cgroup of its own, "
+        "by a supervising process, or by whichever this host allows.",
+    )
+    stop_jobs: bool = Field(
+        False,
+        description="On shutdown also stop the running jobs and the runner; the jobs are queued "
+        "again. Otherwise they go on.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important lines that are logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="How lines are logged; auto is JSON when not on a terminal."
+    )
+    runner_idle_s: Seconds = Field(
+        60.0,
+        description="How long the runner stays after its last job when nobody is connected to it.",
+    )
+
+
+class Settings(HostSettings):
     """The settings of one `jobservice serve`."""
 
     model_config = SettingsConfigDict(env_prefix="JOBSERVICE_", frozen=True, extra="forbid")
@@ -45,28 +79,6 @@ class Settings(BaseSettings):
     tls_ca: Path | None = Field(
         None,
         description="The PEM file of the authorities whose certificates let a client in.",
-    )
-    slots: int = Field(
-        2,
-        ge=0,
-        le=10_000,
-        description="How many attempts run at once on this host; 0 runs nothing.",
-    )
-    containment: Literal["auto", "cgroup", "subreaper"] = Field(
-        "auto",
-        description="How the process tree of an attempt is held together: by a cgroup of its own, "
-        "by a supervising process, or by whichever this host allows.",
-    )
-    stop_jobs: bool = Field(
-        False,
-        description="On shutdown also stop the running jobs and the runner; the jobs are queued "
-        "again. Otherwise they go on.",
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least important lines that are logged."
-    )
-    log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="How lines are logged; auto is JSON when not on a terminal."
     )
     shutdown_s: Seconds = Field(
         30.0, le=3600, description="The longest time from SIGTERM to the exit, in seconds."
@@ -117,10 +129,6 @@ class Settings(BaseSettings):
         description="How long a request_id, the tombstone of a deleted job and an operation that has "
         "ended are remembered.",
     )
-    runner_idle_s: Seconds = Field(
-        60.0,
-        description="How long the runner stays after its last job when no server is connected.",
-    )
 
     @property
     def socket_path(self) -> Path:
@@ -149,3 +157,43 @@ class Settings(BaseSettings):
     def database_path(self) -> Path:
         """The SQLite file."""
         return self.data_dir / "jobservice.db"
+
+
+class WorkerSettings(HostSettings):
+    """The settings of one `jobservice worker`."""
+
+    model_config = SettingsConfigDict(env_prefix="JOBSERVICE_WORKER_", frozen=True, extra="forbid")
+
+    data_dir: Path = Field(
+        description="The directory of the attempts and the runner, which no server and no other "
+        "worker uses; made with mode 0700 where it does not exist."
+    )
+    server: str = Field(
+        pattern=r"^[^\s,]+(,[^\s,]+)*$",
+        description="The servers to work for, each as HOST:PORT or unix:/PATH, with commas between "
+        "them; they are of one database, and one is asked until it does not answer.",
+    )
+    tls_ca: Path | None = Field(
+        None,
+        description="The PEM file of the authorities of the servers; without it TCP goes without TLS.",
+    )
+    tls_cert: Path | None = Field(
+        None, description="The PEM file of the certificate that the worker shows to servers."
+    )
+    tls_key: Path | None = Field(
+        None, description="The PEM file of the private key of that certificate."
+    )
+    shutdown_s: Seconds = Field(
+        30.0,
+        le=3600,
+        description="The longest time from SIGTERM to the exit, in seconds; running jobs go on "
+        "under the runner until the time without an answer is over.",
+    )
+    poll_s: Seconds = Field(
+        20.0, ge=0.1, le=60, description="How long one call waits for jobs to come."
+    )
+
+    @property
+    def servers(self) -> list[str]:
+        """The servers one by one."""
+        return self.server.split(",")

@@ -8,6 +8,7 @@
         OperationNotFound       NOT_FOUND             66   no such operation
         QueueNotFound           NOT_FOUND             66   nobody made such a queue
         LimitNotFound           NOT_FOUND             66   nobody set such a limit
+        WorkerNotFound          NOT_FOUND             66   no worker of this id has registered
       AlreadyExists             ALREADY_EXISTS        73   the request_id was used with another body
         DuplicateJob            ALREADY_EXISTS        73   another job has the unique key
         QueueExists             ALREADY_EXISTS        73   there is a queue of this name
@@ -121,6 +122,12 @@ class LimitNotFound(NotFound):
     """Nobody set such a limit."""
 
     reason = "LIMIT_NOT_FOUND"
+
+
+class WorkerNotFound(NotFound):
+    """There is no such worker."""
+
+    reason = "WORKER_NOT_FOUND"
 
 
 class AlreadyExists(JobServiceError):

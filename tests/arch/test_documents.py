@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import jobservice.errors
-from jobservice.config import Settings
+from jobservice.config import HostSettings, Settings, WorkerSettings
 from jobservice.model.filter import FIELDS
 from jobservice.model.lifecycle import TRANSITIONS, State
 from tests.arch import tree
@@ -106,12 +106,16 @@ def test_the_map_names_every_module_and_nothing_else() -> None:
 # --- reference --------------------------------------------------------------------------------
 
 
-def test_every_setting_is_documented_as_it_is() -> None:
+@pytest.mark.parametrize("kind", [Settings, WorkerSettings])
+def test_every_setting_is_documented_as_it_is(kind: type[HostSettings]) -> None:
     text = (tree.ROOT / "docs" / "reference" / "settings.md").read_text()
-    rows = re.findall(r"^\| `JOBSERVICE_(\w+)` \| (.*?) \| (.*?) \|$", text, flags=re.MULTILINE)
+    before, _, behind = text.partition("\n## ")
+    prefix = kind.model_config["env_prefix"]
+    row = rf"^\| `{prefix}(\w+)` \| (.*?) \| (.*?) \|$"
+    rows = re.findall(row, before if kind is Settings else behind, flags=re.MULTILINE)
     documented = {name.lower(): (default, meaning) for name, default, meaning in rows}
     expected = {}
-    for name, field in Settings.model_fields.items():
+    for name, field in kind.model_fields.items():
         default = "required" if field.is_required() else f"`{field.default}`"
         expected[name] = (default.replace("`None`", "none"), field.description)
     assert documented == expected

@@ -17,6 +17,7 @@ from jobservice.engine.parts import Parts, Signals
 from jobservice.engine.sweep import Sweeps
 from jobservice.engine.watch import ChangeFeed
 from jobservice.model.attempt import Fence
+from jobservice.model.worker import WorkerInfo
 from jobservice.server.listen import Listener
 from jobservice.store.sqlite.store import SqliteStore
 from jobservice.testing.executor import ScriptedExecutor
@@ -128,14 +129,13 @@ class Service:
         store = await SqliteStore.open(settings.database_path)
         parts = Parts(store, clock, random.Random(0), Signals())
         feed = ChangeFeed(store, capacity=1000, poll_s=settings.poll_s)
+        leases = Leases(parts, lease_s=settings.lease_s)
         worker = Worker(
-            worker_id="w",
-            slots=settings.slots,
-            dispatcher=Leases(parts, lease_s=settings.lease_s),
+            info=WorkerInfo("w", slots=settings.slots, embedded=True),
+            dispatcher=leases,
             executor=self.executor,
             directory_of=lambda job_id, attempt: settings.data_dir / f"{job_id}-{attempt}",
             clock=clock,
-            lease_s=settings.lease_s,
             poll_s=settings.poll_s,
         )
         sweeps = Sweeps(
@@ -145,7 +145,7 @@ class Service:
             poll_s=settings.poll_s,
             retention=RETENTION,
         )
-        listener = Listener(settings, parts, feed, self.outputs, worker_id="w")
+        listener = Listener(settings, parts, feed, self.outputs, leases, worker_id="w")
         await listener.start()
         loops = [feed.run(), worker.run(), *sweeps.loops(worker.adopted)]
         running = [asyncio.ensure_future(each) for each in loops]

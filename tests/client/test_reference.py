@@ -10,6 +10,7 @@ from jobservice.client.limits import Limits
 from jobservice.client.queues import Queues
 from jobservice.client.schedules import Schedules
 from jobservice.client.values import JobEdits, JobFilters, JobOptions, QueueOptions, ScheduleOptions
+from jobservice.client.workers import Workers
 from jobservice.errors import JobServiceError
 from jobservice.wire.status import error_classes
 from tests.arch import tree
@@ -32,6 +33,7 @@ def test_every_method_is_documented() -> None:
     assert sorted(rows("## Schedules")) == methods_of(Schedules)
     assert sorted(rows("## Queues")) == methods_of(Queues)
     assert sorted(rows("## Limits")) == methods_of(Limits)
+    assert sorted(rows("## Workers")) == methods_of(Workers)
 
 
 def methods_of(kind: type) -> list[str]:

@@ -160,6 +160,49 @@ def test_every_method_of_queues_and_limits_can_be_called(buf: Buf) -> None:
     assert called == {method.name for service in services for method in service.methods}
 
 
+def test_every_method_of_workers_can_be_called(buf: Buf) -> None:
+    """By a worker that is none of ours."""
+    called: set[str] = set()
+
+    def call(rpc: str, **request: Any) -> Any:
+        called.add(rpc)
+        done = buf(f"jobservice.v1.WorkerService/{rpc}", **request)
+        assert done.returncode == 0, done.stderr
+        [found] = objects(done.stdout)
+        return found
+
+    [ours] = [each for each in call("ListWorkers")["workers"] if "embedded" in each]
+    call("DrainWorker", worker_id=ours["workerId"], reason="for a foreign one")
+    mine = {"worker_id": "foreign", "slots": 1}
+    assert call("RegisterWorker", worker=mine)["lease"] == "30s"
+    job_id = buf.answer("CreateJob", job={"command": {"argv": ["true"]}})["job"]["jobId"]
+    [lease] = call("ClaimJobs", worker_id="foreign", limit=1, wait="10s")["leases"]
+    fence = lease["fence"]
+    assert (fence["jobId"], lease["command"]["argv"]) == (job_id, ["true"])
+    assert call("UnclaimAttempts", fences=[fence]) == {"unclaimed": [True]}
+    [lease] = call("ClaimJobs", worker_id="foreign", limit=1, wait="10s")["leases"]
+    assert call("UnclaimAttempts", fences=[fence]) == {"unclaimed": [False]}
+    fence, now = lease["fence"], "2026-11-26T05:00:00Z"
+    assert call("StartAttempts", starts=[{"fence": fence, "startTime": now}])["recorded"] == [True]
+    report = {"fence": fence, "percent": 50, "reportTime": now}
+    assert call("ReportProgress", reports=[report])["recorded"] == [True]
+    [live] = call("ListLeases", worker_id="foreign")["attempts"]
+    assert (live["fence"], live["state"]) == (fence, "ATTEMPT_STATE_RUNNING")
+    answers = call("ExtendLeases", worker_id="foreign", fences=[fence])["answers"]
+    assert answers == ["LEASE_ANSWER_KEPT"]
+    buf.answer("CancelJob", job_id=job_id)
+    assert call("ExtendLeases", worker_id="foreign", fences=[fence])["answers"] == [
+        "LEASE_ANSWER_STOP"
+    ]
+    end = {"fence": fence, "cause": "END_CAUSE_STOP", "endTime": now, "signal": 15}
+    assert call("FinishAttempts", ends=[end])["recorded"] == [True]
+    assert call("FinishAttempts", ends=[end])["recorded"] == [False]
+    assert call("GetWorker", worker_id="foreign")["worker"]["state"] == "WORKER_STATE_ACTIVE"
+    assert call("ResumeWorker", worker_id=ours["workerId"])["worker"]["workerId"]
+    never_ends = {"WatchStops"}
+    assert called == {method.name for method in pb.WORKER_SERVICE.methods} - never_ends
+
+
 def test_an_error_comes_with_its_details(buf: Buf) -> None:
     error = buf.error("CreateJob", job={"priority": 1000, "command": {"work_dir": "x"}})
     assert error["code"] == "invalid_argument"

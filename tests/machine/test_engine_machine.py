@@ -33,12 +33,14 @@ from jobservice.model.attempt import Cause, Fence, Outcome
 from jobservice.model.lease import AttemptEnd, AttemptStart, LeaseAnswer
 from jobservice.model.lifecycle import FINAL, LIVE, State
 from jobservice.model.spec import Command, JobSpec, RetryPolicy
+from jobservice.model.worker import GRACE, WorkerInfo
 from jobservice.store.port import JobKey, Refusal, StopRequest
 from jobservice.testing.clock import JumpClock
 from jobservice.testing.invariants import check_invariants
 from tests.machine.homes import Home, PostgresHome, SqliteHome
 
 LEASE_S = 30.25
+KEPT_S = LEASE_S * (1 + GRACE)
 """Never a sum of the steps that time takes, so that it is over or not."""
 FOREVER = float("inf")
 TENANT = "default"
@@ -127,6 +129,7 @@ class EngineMachine(RuleBasedStateMachine):
             poll_s=1,
             retention=dt.timedelta(days=7),
         )
+        self.run(self.leases.register(WorkerInfo("w", slots=1)))
         self.model: dict[str, Modelled] = {}
         self.lease_until: dict[Fence, float] = {}
 
@@ -280,7 +283,7 @@ class EngineMachine(RuleBasedStateMachine):
             known.state, known.fence = State.RUNNING, claim.fence
             known.attempts += 1
             assert claim.fence.attempt == known.attempts
-            self.lease_until[claim.fence] = self.clock.monotonic_s() + LEASE_S
+            self.lease_until[claim.fence] = self.clock.monotonic_s() + KEPT_S
         return multiple(*[claim.fence for claim in claims])
 
     @rule(fence=fences)
@@ -334,13 +337,13 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(fence=fences)
     def extend(self, fence: Fence) -> None:
-        [answer] = self.run(self.leases.extend([fence]))
+        [answer] = self.run(self.leases.extend("w", [fence]))
         if not self.is_current(fence):
             assert answer is LeaseAnswer.REFUSED
             return
         stopping = self.model[fence.job_id].state is State.STOPPING
         assert answer is (LeaseAnswer.STOP if stopping else LeaseAnswer.KEPT)
-        self.lease_until[fence] = self.clock.monotonic_s() + LEASE_S
+        self.lease_until[fence] = self.clock.monotonic_s() + KEPT_S
 
     # --- time
 

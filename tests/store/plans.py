@@ -23,7 +23,8 @@ TABLES = {
     "array_items",
     "jobs", "job_specs", "attempts", "events", "progress", "tombstones", "requests", "queues",
     "job_keys", "limits", "shares", "schedules", "schedule_runs",
-    "dependents", "dependencies", "unsettled", "operations", "feed", "lead",
+    "dependents", "dependencies", "unsettled", "operations", "feed",
+    "workers", "lead",
 }  # fmt: skip
 FOLDER = Path(__file__).parent / "plans"
 RENEW = "--renew-plans"

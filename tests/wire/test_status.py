@@ -15,6 +15,7 @@ TRAILERS_BYTES = 8192
 EXPECTED_DETAILS = {
     "QUEUE_NOT_FOUND": {"ResourceInfo"},
     "LIMIT_NOT_FOUND": {"ResourceInfo"},
+    "WORKER_NOT_FOUND": {"ResourceInfo"},
     "QUEUE_EXISTS": {"ResourceInfo"},
     "QUEUE_IN_USE": {"PreconditionFailure"},
     "INVALID_REQUEST": {"BadRequest"},

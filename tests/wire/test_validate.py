@@ -527,7 +527,7 @@ def every_message() -> Iterator[Descriptor]:
     """Every message of the API, as the private pool has it."""
     for name in (
         "job", "job_service", "schedule", "schedule_service", "queue", "queue_service", "limit",
-        "limit_service", "operation_service",
+        "limit_service", "operation_service", "worker", "worker_service",
     ):  # fmt: skip
         file = validate.POOL.FindFileByName(f"jobservice/v1/{name}.proto")
         yield from file.message_types_by_name.values()

@@ -19,6 +19,7 @@ from jobservice.model.job import Attempt, AttemptState, Job
 from jobservice.model.lease import AttemptEnd
 from jobservice.model.lifecycle import State
 from jobservice.model.spec import Command, JobSpec, RetryPolicy
+from jobservice.model.worker import WorkerInfo
 from jobservice.store.port import JobKey
 from jobservice.store.sqlite.backup import backup, restore
 from jobservice.store.sqlite.store import SqliteStore
@@ -42,13 +43,11 @@ class Bench:
 
     def worker(self, slots: int = 2) -> Worker:
         return Worker(
-            worker_id="w",
-            slots=slots,
+            info=WorkerInfo("w", slots=slots, embedded=True),
             dispatcher=self.leases,
             executor=self.executor,
             directory_of=lambda job_id, attempt: Path("/nowhere") / f"{job_id}-{attempt}",
             clock=self.clock,
-            lease_s=30,
             poll_s=0.2,
         )
 

@@ -37,7 +37,9 @@ COMMANDS = {
     "limit": ("limit", "Limit what runs at once and how often something starts."),
     "schedule": ("schedule", "Have jobs made again and again, at their times."),
     "bulk": ("bulk", "Change many jobs at once, by a filter."),
+    "workers": ("workers", "Show who runs jobs, and keep workers from taking new ones."),
     "serve": ("serve", "Run the service until SIGTERM."),
+    "worker": ("worker", "Run jobs of servers on other hosts until SIGTERM."),
     "db": ("db", "Look after the database."),
     "version": ("version", "Print the versions of this command and of the service."),
 }

@@ -2,14 +2,15 @@
 
 import contextlib
 import urllib.parse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from pydantic import ValidationError
 
 from jobservice.client.address import default_data_dir
-from jobservice.config import Settings
+from jobservice.config import HostSettings, Settings
 from jobservice.errors import SetupError
 
 DATA_DIR = click.option(
@@ -27,15 +28,28 @@ DATABASE = click.option(
 )
 
 
+AnySettings = TypeVar("AnySettings", bound=HostSettings)
+
+
 def settings(data_dir: Path | None, **given: Any) -> Settings:
-    """The settings, with what was given on the command line first."""
+    """The settings of the service, with what was given on the command line first."""
     refuse_password(given.get("database"))
+    return settings_of(Settings, data_dir or default_data_dir(), given)
+
+
+def settings_of(kind: type[AnySettings], data_dir: Path, given: Mapping[str, Any]) -> AnySettings:
+    """The settings of a program, with what was given on the command line first.
+
+    Raises:
+        SetupError: some are not valid.
+    """
     try:
-        given = {name: value for name, value in given.items() if value is not None}
-        return Settings(data_dir=data_dir or default_data_dir(), **given)
+        values = {name: value for name, value in given.items() if value is not None}
+        return kind(data_dir=data_dir, **values)
     except ValidationError as error:
         wrong = "; ".join(f"{_option(each['loc'])}: {each['msg']}" for each in error.errors())
-        raise SetupError(f"The service cannot start as it is configured. {wrong}") from error
+        what = "service" if kind is Settings else "worker"
+        raise SetupError(f"The {what} cannot start as it is configured. {wrong}") from error
 
 
 def _option(location: tuple[int | str, ...]) -> str:

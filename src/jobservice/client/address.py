@@ -81,6 +81,14 @@ def default_data_dir(environment: Mapping[str, str] = _ENVIRONMENT) -> Path:
     return data_home / "jobservice"
 
 
+def default_worker_dir(environment: Mapping[str, str] = _ENVIRONMENT) -> Path:
+    """JOBSERVICE_WORKER_DATA_DIR, else the default data directory with `-worker` behind its name."""
+    if given := environment.get("JOBSERVICE_WORKER_DATA_DIR"):
+        return Path(given)
+    server = default_data_dir(environment)
+    return server.with_name(f"{server.name}-worker")
+
+
 def _checked(address: str) -> str:
     if address.startswith("unix:"):
         path = address.removeprefix("unix:").replace("//", "", 1)

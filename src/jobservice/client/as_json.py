@@ -17,7 +17,8 @@ from jobservice.model.limit import LimitUse
 from jobservice.model.operation import Operation
 from jobservice.model.queue import Queue, QueueStats
 from jobservice.model.schedule import Backfill, Preview, Run, Schedule
-from jobservice.wire import convert, limits, queues, schedules, times
+from jobservice.model.worker import Worker
+from jobservice.wire import convert, limits, queues, schedules, times, workers
 from jobservice.wire import messages as pb
 from jobservice.wire.operations import operation_message
 
@@ -51,6 +52,11 @@ def _(value: QueueStats) -> dict[str, Any]:
 @as_json.register
 def _(value: LimitUse) -> dict[str, Any]:
     return _as_dict(limits.use_message(value))
+
+
+@as_json.register
+def _(value: Worker) -> dict[str, Any]:
+    return _as_dict(workers.worker_message(value))
 
 
 @as_json.register

@@ -37,6 +37,7 @@ from jobservice.client.values import (
     LogChunk,
     Stream,
 )
+from jobservice.client.workers import Workers
 from jobservice.clock import SystemClock
 from jobservice.errors import (
     DeadlineExceeded,
@@ -57,6 +58,7 @@ from jobservice.wire.stubs import (
     OperationServiceStub,
     QueueServiceStub,
     ScheduleServiceStub,
+    WorkerServiceStub,
 )
 
 PAGE_SIZE = 200
@@ -123,6 +125,8 @@ class Client(OperationCalls):
         """The rules of queues."""
         self.limits = Limits(self._call, LimitServiceStub(self._channel), PAGE_SIZE)
         """Limits on what runs at once, and on how often something starts."""
+        self.workers = Workers(self._call, WorkerServiceStub(self._channel), PAGE_SIZE)
+        """Who runs jobs."""
 
     def close(self) -> None:
         """Let go of the connection; calls in flight end."""

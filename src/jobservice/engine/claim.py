@@ -6,12 +6,14 @@ worker says of an attempt carries the attempt's fence; when the lease has gone t
 is stale, the answer is False, and nothing was written.
 """
 
+import asyncio
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from jobservice.engine.finish import settler
-from jobservice.engine.parts import Parts
+from jobservice.engine.parts import Bell, Parts
+from jobservice.engine.workers import register_worker, unknown_worker
 from jobservice.errors import JobServiceError
 from jobservice.model.attempt import Fence
 from jobservice.model.lease import (
@@ -23,6 +25,7 @@ from jobservice.model.lease import (
     ProgressReport,
 )
 from jobservice.model.lifecycle import FINAL, State
+from jobservice.model.worker import GRACE, WorkerInfo
 from jobservice.store.port import LiveJob, Settlement
 
 LONGEST_WAIT_S = 86_400.0
@@ -35,14 +38,22 @@ class Leases:
 
     def __init__(self, parts: Parts, *, lease_s: float) -> None:
         self._parts = parts
-        self._lease = dt.timedelta(seconds=lease_s)
+        self.lease_s = lease_s
+        self._lease = dt.timedelta(seconds=lease_s * (1 + GRACE))
+        """As it is kept: its holder hears of the shorter one, and has ended all before that."""
+
+    async def register(self, info: WorkerInfo) -> float:
+        """Keep what a worker says of itself; returns how many seconds a lease holds."""
+        await register_worker(self._parts, info)
+        return self.lease_s
 
     async def claim(self, worker_id: str, limit: int, wait_s: float) -> Sequence[Claim]:
         """Lease up to `limit` jobs; if none is queued, look again at a hint or after `wait_s`."""
-        claims = await self._claim(worker_id, limit)
-        if not claims:
-            await self._parts.signals.work.wait(self._parts.clock, wait_s)
+        with self._parts.signals.work.heard() as bell:
             claims = await self._claim(worker_id, limit)
+            if not claims:
+                await bell.wait(self._parts.clock, wait_s)
+                claims = await self._claim(worker_id, limit)
         return claims
 
     async def _claim(self, worker_id: str, limit: int) -> Sequence[Claim]:
@@ -61,15 +72,38 @@ class Leases:
 
         It only looks at a hint; a worker that missed one hears of it when it extends its leases.
         """
-        parts = self._parts
+        signals = self._parts.signals
+        with signals.elsewhere.heard() as bell:
+            async for fences in self._stopping(worker_id, bell):
+                signals.stop(fences)
+
+    async def watch_stops(self, worker_id: str) -> AsyncIterator[Sequence[Fence]]:
+        """Attempts of a worker elsewhere that are to end, as soon as that is known; each once."""
+        signals = self._parts.signals
+        with signals.elsewhere.heard() as bell:
+
+            def hear(_: Sequence[Fence]) -> None:
+                bell.ring()
+
+            signals.stops.append(hear)
+            try:
+                async for fences in self._stopping(worker_id, bell):
+                    yield fences
+            finally:
+                signals.stops.remove(hear)
+
+    async def _stopping(self, worker_id: str, bell: Bell) -> AsyncIterator[Sequence[Fence]]:
+        """Look now and at each ring for what is to be stopped and was not told of."""
+        parts, told = self._parts, frozenset[Fence]()
         while True:
-            await parts.signals.elsewhere.wait(parts.clock, LONGEST_WAIT_S)
             with contextlib.suppress(JobServiceError):
                 live = await parts.store.list_live(worker_id)
-                parts.signals.stop(
-                    [each.fence for each in live if each.job_state is State.STOPPING]
-                )
+                found = frozenset(each.fence for each in live if each.job_state is State.STOPPING)
+                told, new = found, found - told
+                if new:
+                    yield sorted(new)
             await parts.clock.sleep(BETWEEN_LOOKS_S)
+            await bell.wait(parts.clock, LONGEST_WAIT_S)
 
     async def hear_resumes(self) -> None:
         """A loop: have claims look again when the pause of a queue ends.
@@ -86,6 +120,9 @@ class Leases:
             if resumes_at is not None:
                 wait_s = max((resumes_at - now).total_seconds(), BETWEEN_LOOKS_S)
             await parts.signals.timers.resumes.wait(parts.clock, wait_s)
+
+    def on_contact(self, hear: Callable[[float], None]) -> None:
+        """A worker in the process of its server is never without it."""
 
     def on_stop(self, hear: Callable[[Sequence[Fence]], None]) -> None:
         """Have `hear` called with attempts that are to end, as soon as that is known."""
@@ -133,11 +170,21 @@ class Leases:
         self._parts.signals.timers.over.ring()
         return handed_back
 
-    async def extend(self, fences: Sequence[Fence]) -> Sequence[LeaseAnswer]:
-        """Prolong leases by a full lease time from now."""
-        return await self._parts.store.extend_leases(
-            fences, lease_until=self._parts.clock.now() + self._lease
+    async def extend(self, worker_id: str, fences: Sequence[Fence]) -> Sequence[LeaseAnswer]:
+        """Prolong leases by a full lease time from now, and note that the worker is there.
+
+        Raises:
+            WorkerNotFound: it is not registered; its leases are prolonged all the same.
+        """
+        store, now = self._parts.store, self._parts.clock.now()
+        # They wait together, so that the store commits them together.
+        known, answers = await asyncio.gather(
+            store.note_contact(worker_id, now=now),
+            store.extend_leases(fences, lease_until=now + self._lease),
         )
+        if not known:
+            raise unknown_worker(worker_id)
+        return answers
 
     async def report_progress(self, reports: Sequence[ProgressReport]) -> Sequence[bool]:
         """Keep what attempts say of themselves."""

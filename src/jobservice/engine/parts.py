@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from jobservice.clock import Clock
 from jobservice.model.attempt import Fence
@@ -16,10 +16,23 @@ class Bell:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._hearers: set[Bell] = set()
 
     def ring(self) -> None:
         """Wake whoever waits, now or next."""
         self._event.set()
+        for bell in self._hearers:
+            bell.ring()
+
+    @contextlib.contextmanager
+    def heard(self) -> "Iterator[Bell]":
+        """A bell that rings with this one, for one who waits beside others and must not miss a ring."""
+        bell = Bell()
+        self._hearers.add(bell)
+        try:
+            yield bell
+        finally:
+            self._hearers.remove(bell)
 
     async def wait(self, clock: Clock, timeout_s: float) -> None:
         """Return at the next ring, or one that came since the last wait, or after `timeout_s`."""

@@ -9,6 +9,7 @@ from jobservice.engine.fire import Fires
 from jobservice.engine.parts import Parts
 from jobservice.errors import Deposed, JobServiceError, Unavailable
 from jobservice.model.ids import RANDOM_BITS
+from jobservice.model.worker import FORGOTTEN_AFTER
 from jobservice.store.array_port import SettledArrays
 from jobservice.telemetry import Logger, logger
 
@@ -137,8 +138,10 @@ class Sweeps:
             await parts.clock.sleep(AFTER_ERROR_S)
 
     async def forget(self) -> None:
-        """Drop request ids and tombstones that are old enough."""
-        before = self._parts.clock.now() - self._retention
+        """Drop request ids, tombstones and workers that are old enough."""
+        now = self._parts.clock.now()
+        before = now - self._retention
+        await self._parts.store.forget_workers(before=now - FORGOTTEN_AFTER)
         if await self._parts.store.forget(before=before, limit=BATCH) < BATCH:
             await self._parts.clock.sleep(self._poll_s * FORGET_POLLS)
 

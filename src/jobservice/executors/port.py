@@ -61,6 +61,8 @@ class Ended:
 
     fence: Fence
     outcome: Outcome
+    silenced: bool = False
+    """It was ended because nobody came to prolong its lease in time: nothing is to be told of it."""
 
 
 Report = Started | Progressed | Ended
@@ -111,6 +113,12 @@ class Executor(Protocol):
 
         An order that has no process yet is dropped and ends as STOP. A fence that is not known is
         reported as an end by LOST, so that the caller is never left waiting.
+        """
+
+    def keep_until(self, until_s: float) -> None:
+        """End everything at once when this instant of the monotonic clock is over, unless told anew.
+
+        Also where nobody is connected by then. Before the first call there is no such instant.
         """
 
     def acknowledge(self, fences: Sequence[Fence]) -> None:

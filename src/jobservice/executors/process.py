@@ -34,6 +34,8 @@ from jobservice.executors.port import (
 from jobservice.model.attempt import Cause, Fence, Outcome
 
 PROTOCOL = 1
+SILENCED = "silenced"
+"""The cause of the end of what the runner ended because our time was over."""
 FRAME_LIMIT_BYTES = 32 * 1024 * 1024
 _BATCH_BYTES = 4 * 1024 * 1024
 _LENGTH_BYTES = 4
@@ -169,6 +171,9 @@ class ProcessExecutor:
     def stop(self, fences: Sequence[Fence]) -> None:
         if fences:
             self._send({"type": "stop", "keys": [str(fence) for fence in fences]})
+
+    def keep_until(self, until_s: float) -> None:
+        self._send({"type": "leash", "until": until_s})
 
     def acknowledge(self, fences: Sequence[Fence]) -> None:
         if fences:
@@ -415,7 +420,7 @@ def _reports(message: Message) -> Iterator[Report]:
             yield Progressed(fence, _instant(at_ns), percent, _text(step))
     for end in message["ended"]:
         if (fence := _fence(end["key"])) is not None:
-            yield Ended(fence, _outcome(end))
+            yield Ended(fence, _outcome(end), silenced=end["cause"] == SILENCED)
 
 
 def _text(said: str) -> str:
@@ -426,7 +431,7 @@ def _text(said: str) -> str:
 def _outcome(end: Message) -> Outcome:
     started = end["started_at_ns"]
     return Outcome(
-        cause=Cause(end["cause"]),
+        cause=Cause.LOST if end["cause"] == SILENCED else Cause(end["cause"]),
         ended_at=_instant(end["ended_at_ns"]),
         started_at=None if started is None else _instant(started),
         exit_code=end["exit_code"],

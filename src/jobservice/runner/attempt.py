@@ -35,13 +35,14 @@ if TYPE_CHECKING:
     from .attempts import Attempts
 
 STARTING, RUNNING, STOPPING, ENDED = "starting", "running", "stopping", "ended"
-EXIT, STOP, RUN_TIMEOUT, IDLE_TIMEOUT, LAUNCH_FAILED, LOST = (
+EXIT, STOP, RUN_TIMEOUT, IDLE_TIMEOUT, LAUNCH_FAILED, LOST, SILENCED = (
     "exit",
     "stop",
     "run_timeout",
     "idle_timeout",
     "launch_failed",
     "lost",
+    "silenced",
 )
 
 
@@ -77,7 +78,7 @@ class Attempt:
         self.key = order.key
         self.phase = STARTING
         self.cause = ""
-        """What we did to it: STOP, RUN_TIMEOUT, IDLE_TIMEOUT, LOST; empty for nothing."""
+        """What we did to it: STOP, RUN_TIMEOUT, IDLE_TIMEOUT, LOST, SILENCED; empty for nothing."""
         self.tree: Tree | None = None
         self.pid = 0
         self.started_at_ns: int | None = None
@@ -197,6 +198,18 @@ class Attempt:
         self.cause = cause
         if self.tree is not None:
             self._stop_tree(self.order.stop_grace_s if self.exit is None else self._leftover_s())
+
+    def kill(self, cause: str) -> None:
+        """End the tree without a grace, whatever was asked for before."""
+        if self.phase == ENDED:
+            return
+        if self.tree is None and self.pid == 0:
+            self._end(cause, "It was stopped before it was started.")
+            return
+        self.phase = STOPPING
+        self.cause = cause
+        if self.tree is not None:
+            self._stop_tree(0.0)
 
     def _timed_out(self) -> None:
         self.host.reap()

@@ -12,13 +12,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import failpoint, limits, log
-from .attempt import ENDED, LAUNCH_FAILED, LOST, STARTING, STOP, STOPPING, Attempt
+from .attempt import ENDED, LAUNCH_FAILED, LOST, SILENCED, STARTING, STOP, STOPPING, Attempt
 from .containment import Containment, reap_children
 from .journal import Journal
+from .leash import Leash
 from .protocol import End, Order, parse_order
 from .reactor import Reactor, Timer
 from .reports import Reports
 from .spawn import Directories, FileLimit
+
+_SILENCE = "no service answered the worker in time"
 
 
 class Attempts:
@@ -32,6 +35,7 @@ class Attempts:
         self.containment = containment
         self.directories = directories
         self.reports = Reports()
+        self.leash = Leash(reactor, self._silence)
         self.null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self.live: dict[str, Attempt] = {}
         self.lost: dict[str, int | None] = {}
@@ -52,6 +56,10 @@ class Attempts:
             order = self._parse(entry)
             if order is not None and order.key not in fresh and not self._tell_again(order.key):
                 fresh[order.key] = Attempt(self, order)
+        if self.leash.is_over():
+            for key in fresh:
+                self._add_end(End(key, SILENCED, None, time.time_ns(), message=_SILENCE))
+            return
         if not fresh:
             return
         self.journal.add_intents([(key, each.order.directory) for key, each in fresh.items()])
@@ -123,6 +131,14 @@ class Attempts:
         self.reap()
         for attempt in list(self.live.values()):
             attempt.stop(cause)
+
+    def _silence(self) -> None:
+        """The worker's time is over: end everything at once."""
+        self.reap()
+        if self.live:
+            log.say(f"{_SILENCE}: ending {len(self.live)} attempts")
+        for attempt in list(self.live.values()):
+            attempt.kill(SILENCED)
 
     # --- what happens --------------------------------------------------------------------------
 
@@ -223,11 +239,14 @@ class Attempts:
             "ended": list(self.reports.unacknowledged.values()),
             "acknowledged": list(self._acknowledged.values()),
             "file_limit": self._files.soft,
+            "leash": self.leash.until,
         }
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on where another program left off."""
         self._files.soft = state["file_limit"]
+        if state.get("leash") is not None:  # an older runner knows of none
+            self.leash.hold(state["leash"])
         for fields in state["ended"]:
             self.reports.add_end(End(*fields))
         self._acknowledged.update((fields[0], End(*fields)) for fields in state["acknowledged"])

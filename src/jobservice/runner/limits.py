@@ -43,6 +43,9 @@ SPAWNS_PER_TURN = 4
 MESSAGE_CHARACTERS = 2000
 """The longest message of an end."""
 
+LEASH_LOOK_S = 1.0
+"""How often is looked whether the worker's time is over; in between the host may have slept."""
+
 # --- stopping ----------------------------------------------------------------------------------
 
 LINGER_S = 0.2

@@ -9,6 +9,8 @@ worker to runner
     start     attempts: [Order, …]          a key that is known is not started again
     stop      keys                          a key that is not known is reported as LOST
     ack       keys                          these ends are on disk elsewhere: forget them
+    leash     until: seconds                end everything at this instant of CLOCK_BOOTTIME, unless told
+                                            another; from then on nothing is started before that
     upgrade   command: [str, …]             execute this in our place, with `--resume FD` added
     shutdown  stop_jobs: bool               leave when nothing runs; stop what runs, or wait for it
 
@@ -188,7 +190,7 @@ class End(NamedTuple):
 
     key: str
     cause: str
-    """exit, stop, run_timeout, idle_timeout, launch_failed or lost."""
+    """exit, stop, run_timeout, idle_timeout, launch_failed, lost or silenced."""
     started_at_ns: int | None
     ended_at_ns: int
     exit_code: int | None = None

@@ -190,6 +190,8 @@ class Service:
             self.attempts.stop(parse_keys(message))
         elif kind == "ack":
             self.attempts.acknowledge(parse_keys(message))
+        elif kind == "leash":
+            self._hold(message.get("until"))
         elif kind == "upgrade":
             self._upgrade(message)
         elif kind == "shutdown":
@@ -217,6 +219,12 @@ class Service:
             }
         )
         self.attempts.tell_all_again()
+
+    def _hold(self, until: object) -> None:
+        if isinstance(until, int | float):
+            self.attempts.leash.hold(float(until))
+        else:
+            log.say("a leash without an instant was ignored")
 
     def _upgrade(self, message: Message) -> None:
         command = message.get("command")

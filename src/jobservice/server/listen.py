@@ -3,6 +3,7 @@
 Beyond loopback TCP is served with TLS alone, to clients that have a certificate.
 """
 
+import datetime as dt
 import ipaddress
 from typing import Any
 
@@ -12,9 +13,11 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from jobservice.blobs.port import Outputs
 from jobservice.config import Settings
+from jobservice.engine.claim import Leases
 from jobservice.engine.limits import Slots
 from jobservice.engine.parts import Parts
 from jobservice.engine.watch import ChangeFeed
+from jobservice.engine.workers import Quiet
 from jobservice.errors import SetupError
 from jobservice.server.calls import Calls
 from jobservice.server.health_service import HealthService
@@ -24,6 +27,7 @@ from jobservice.server.operations_service import OperationsService
 from jobservice.server.queues_service import QueuesService
 from jobservice.server.schedules_service import SchedulesService
 from jobservice.server.tls import Certificates, certificates
+from jobservice.server.worker_service import WorkerService
 from jobservice.telemetry import logger
 from jobservice.wire.messages import SERVICES
 
@@ -47,6 +51,7 @@ class Listener:
         parts: Parts,
         feed: ChangeFeed,
         outputs: Outputs,
+        leases: Leases,
         *,
         worker_id: str,
     ) -> None:
@@ -57,13 +62,20 @@ class Listener:
             max_streams=settings.max_streams,
         )
         self._services: tuple[
-            JobsService | SchedulesService | OperationsService | QueuesService | LimitsService, ...
+            JobsService
+            | SchedulesService
+            | OperationsService
+            | QueuesService
+            | LimitsService
+            | WorkerService,
+            ...,
         ] = (
             JobsService(parts, feed, outputs),
             SchedulesService(parts),
             OperationsService(parts),
             QueuesService(parts),
             LimitsService(parts, Slots(worker_id, settings.slots)),
+            WorkerService(parts, leases, _quiet(settings)),
         )
         self._health = HealthService(SERVICE_NAMES)
         self._server: grpc.aio.Server | None = None
@@ -96,6 +108,15 @@ class Listener:
             self._health.leave()
             self._calls.drain()
             await self._server.stop(grace_s)
+
+
+def _quiet(settings: Settings) -> Quiet:
+    """A worker in the process of a server tells of itself once in this time, or more often."""
+    lease_s = settings.lease_s
+    return Quiet(
+        elsewhere=dt.timedelta(seconds=lease_s),
+        embedded=dt.timedelta(seconds=lease_s + max(lease_s, settings.poll_s)),
+    )
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, Any]]:

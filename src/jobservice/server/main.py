@@ -47,7 +47,7 @@ def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, lock: instance.Lock) -> None:
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     store = await _open_store(settings)
     async with contextlib.aclosing(_service(settings, store)) as service:
         lock.announce(await service.listen())
@@ -81,7 +81,8 @@ def _service(settings: Settings, store: Store) -> Service:
     )
 
 
-def _stop_on_signals() -> asyncio.Event:
+def stop_on_signals() -> asyncio.Event:
+    """Set at the first signal to end; a second one ends the process at once."""
     stop = asyncio.Event()
 
     def hear() -> None:

@@ -5,8 +5,10 @@ import contextlib
 import datetime as dt
 import os
 import random
+import socket
 from collections.abc import Coroutine
 
+from jobservice import __version__
 from jobservice.blobs.disk import AttemptFiles
 from jobservice.clock import Clock
 from jobservice.config import Settings
@@ -17,6 +19,7 @@ from jobservice.engine.parts import Parts, Signals
 from jobservice.engine.sweep import Sweeps
 from jobservice.engine.watch import ChangeFeed
 from jobservice.executors.port import Executor
+from jobservice.model.worker import WorkerInfo
 from jobservice.server.listen import Listener
 from jobservice.store.port import Store
 from jobservice.telemetry import logger
@@ -51,18 +54,22 @@ class Service:
         self._worker_id = worker_id
         self._leases = Leases(parts, lease_s=settings.lease_s)
         self._worker = Worker(
-            worker_id=worker_id,
-            slots=settings.slots,
+            info=WorkerInfo(
+                worker_id=worker_id,
+                host=socket.gethostname(),
+                version=__version__,
+                slots=settings.slots,
+                embedded=True,
+            ),
             dispatcher=self._leases,
             executor=executor,
             directory_of=files.directory,
             clock=clock,
-            lease_s=settings.lease_s,
             poll_s=settings.poll_s,
         )
         self._files = files
         self._leader = Leader(parts, server=worker_id, lease_s=settings.leader_lease_s)
-        self._listener = Listener(settings, parts, feed, files, worker_id=worker_id)
+        self._listener = Listener(settings, parts, feed, files, self._leases, worker_id=worker_id)
 
     async def listen(self) -> list[str]:
         """Accept calls; returns the addresses."""

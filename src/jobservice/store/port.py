@@ -53,6 +53,7 @@ from jobservice.store.rule_port import Holder as Holder
 from jobservice.store.rule_port import QueueCounts as QueueCounts
 from jobservice.store.rule_port import RuleStore
 from jobservice.store.schedule_port import ScheduleStore
+from jobservice.store.worker_port import WorkerStore
 
 # --- submit -----------------------------------------------------------------------------------
 
@@ -345,7 +346,7 @@ class ChangePage:
     """Of the last one, or as asked where there is none: go on from here."""
 
 
-class Store(ScheduleStore, OperationStore, RuleStore, ArrayStore, LeadStore, Protocol):
+class Store(ScheduleStore, OperationStore, RuleStore, ArrayStore, LeadStore, WorkerStore, Protocol):
     """The verbs. See the head of the module for what holds for all of them."""
 
     def led(self, lead: Lead) -> "Store":

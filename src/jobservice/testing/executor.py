@@ -32,6 +32,8 @@ class ScriptedExecutor:
         self.heedless: set[Fence] = set()
         """Attempts that a stop does not end."""
         self.connections = 0
+        self.kept_until_s: float | None = None
+        """Until when it may go on; a test calls `end_in_silence` when that is over."""
 
     async def connect(
         self, on_reports: Callable[[Sequence[Report]], None], on_lost: Callable[[], None]
@@ -68,6 +70,9 @@ class ScriptedExecutor:
             elif fence not in self.ended:
                 self._report(Ended(fence, Outcome(Cause.LOST, self._clock.now())))
 
+    def keep_until(self, until_s: float) -> None:
+        self.kept_until_s = until_s
+
     def acknowledge(self, fences: Sequence[Fence]) -> None:
         for fence in fences:
             self.ended.pop(fence, None)
@@ -93,6 +98,16 @@ class ScriptedExecutor:
                 Outcome(cause, self._clock.now(), started_at, exit_code=exit_code, signal=signal),
             )
         )
+
+    def end_in_silence(self) -> list[Fence]:
+        """What the runner does by itself when the time is over that it was told; what it ended."""
+        if self.kept_until_s is None or self._clock.monotonic_s() < self.kept_until_s:
+            return []
+        ended = list(self.running)
+        for fence in ended:
+            outcome = Outcome(Cause.LOST, self._clock.now(), self.running.pop(fence), signal=9)
+            self._report(Ended(fence, outcome, silenced=True))
+        return ended
 
     def progress(self, fence: Fence, percent: float, step: str) -> None:
         """The process says how far it is."""

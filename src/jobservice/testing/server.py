@@ -26,6 +26,7 @@ class Server:
     """`jobservice serve` on a data directory. Leave it by `stop`, `kill` or the `with` block."""
 
     program: ClassVar[Sequence[str]] = (str(COMMAND),)
+    _words: Sequence[str] = ("serve",)
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class Server:
 
     def spawn(self) -> None:
         """Start the service without waiting."""
-        command = [*self.program, "serve", "--data-dir", str(self.data_dir), *self._options]
+        command = [*self.program, *self._words, "--data-dir", str(self.data_dir), *self._options]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("JOBSERVICE_")}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own command
@@ -166,6 +167,31 @@ class Server:
             )
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
         return False
+
+
+class RemoteWorker(Server):
+    """`jobservice worker` on a data directory, for servers at some addresses; used like a `Server`."""
+
+    def __init__(
+        self, data_dir: Path, *addresses: str, slots: int = 2, env: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(data_dir, "--slots", str(slots))
+        self._env = {"JOBSERVICE_WORKER_RUNNER_IDLE_S": "0.5", **(env or {})}
+        self._words = ("worker", "--server", ",".join(addresses))
+
+    def spawn(self) -> None:
+        self._log_begin = self.log_path.stat().st_size if self.log_path.exists() else 0
+        super().spawn()
+
+    @property
+    def worker_id(self) -> str:
+        """Of this worker, once it has begun."""
+        return (self.data_dir / "worker-id").read_text().strip()
+
+    def _ready_or_ended(self) -> bool:
+        assert self.process is not None
+        log = self.log_path.read_bytes()[self._log_begin :]
+        return self.process.poll() is not None or b'"event": "working"' in log
 
 
 @contextlib.contextmanager

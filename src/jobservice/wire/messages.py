@@ -186,6 +186,52 @@ from jobservice.wire._gen.v1.schedule_service_pb2 import (
 from jobservice.wire._gen.v1.schedule_service_pb2 import (
     UpdateScheduleResponse as UpdateScheduleResponse,
 )
+from jobservice.wire._gen.v1.worker_pb2 import Worker as Worker
+from jobservice.wire._gen.v1.worker_service_pb2 import DESCRIPTOR as _WORKERS
+from jobservice.wire._gen.v1.worker_service_pb2 import ClaimJobsRequest as ClaimJobsRequest
+from jobservice.wire._gen.v1.worker_service_pb2 import ClaimJobsResponse as ClaimJobsResponse
+from jobservice.wire._gen.v1.worker_service_pb2 import DrainWorkerRequest as DrainWorkerRequest
+from jobservice.wire._gen.v1.worker_service_pb2 import DrainWorkerResponse as DrainWorkerResponse
+from jobservice.wire._gen.v1.worker_service_pb2 import ExtendLeasesRequest as ExtendLeasesRequest
+from jobservice.wire._gen.v1.worker_service_pb2 import ExtendLeasesResponse as ExtendLeasesResponse
+from jobservice.wire._gen.v1.worker_service_pb2 import (
+    FinishAttemptsRequest as FinishAttemptsRequest,
+)
+from jobservice.wire._gen.v1.worker_service_pb2 import (
+    FinishAttemptsResponse as FinishAttemptsResponse,
+)
+from jobservice.wire._gen.v1.worker_service_pb2 import GetWorkerRequest as GetWorkerRequest
+from jobservice.wire._gen.v1.worker_service_pb2 import GetWorkerResponse as GetWorkerResponse
+from jobservice.wire._gen.v1.worker_service_pb2 import ListLeasesRequest as ListLeasesRequest
+from jobservice.wire._gen.v1.worker_service_pb2 import ListLeasesResponse as ListLeasesResponse
+from jobservice.wire._gen.v1.worker_service_pb2 import ListWorkersRequest as ListWorkersRequest
+from jobservice.wire._gen.v1.worker_service_pb2 import ListWorkersResponse as ListWorkersResponse
+from jobservice.wire._gen.v1.worker_service_pb2 import (
+    RegisterWorkerRequest as RegisterWorkerRequest,
+)
+from jobservice.wire._gen.v1.worker_service_pb2 import (
+    RegisterWorkerResponse as RegisterWorkerResponse,
+)
+from jobservice.wire._gen.v1.worker_service_pb2 import (
+    ReportProgressRequest as ReportProgressRequest,
+)
+from jobservice.wire._gen.v1.worker_service_pb2 import (
+    ReportProgressResponse as ReportProgressResponse,
+)
+from jobservice.wire._gen.v1.worker_service_pb2 import ResumeWorkerRequest as ResumeWorkerRequest
+from jobservice.wire._gen.v1.worker_service_pb2 import ResumeWorkerResponse as ResumeWorkerResponse
+from jobservice.wire._gen.v1.worker_service_pb2 import StartAttemptsRequest as StartAttemptsRequest
+from jobservice.wire._gen.v1.worker_service_pb2 import (
+    StartAttemptsResponse as StartAttemptsResponse,
+)
+from jobservice.wire._gen.v1.worker_service_pb2 import (
+    UnclaimAttemptsRequest as UnclaimAttemptsRequest,
+)
+from jobservice.wire._gen.v1.worker_service_pb2 import (
+    UnclaimAttemptsResponse as UnclaimAttemptsResponse,
+)
+from jobservice.wire._gen.v1.worker_service_pb2 import WatchStopsRequest as WatchStopsRequest
+from jobservice.wire._gen.v1.worker_service_pb2 import WatchStopsResponse as WatchStopsResponse
 
 SERVICE: ServiceDescriptor = _FILE.services_by_name["JobService"]
 """The service with its methods, in the order of the proto."""
@@ -195,7 +241,15 @@ OPERATION_SERVICE: ServiceDescriptor = _OPERATIONS.services_by_name["OperationSe
 """That of changes of many jobs."""
 QUEUE_SERVICE: ServiceDescriptor = _QUEUES.services_by_name["QueueService"]
 LIMIT_SERVICE: ServiceDescriptor = _LIMITS.services_by_name["LimitService"]
-SERVICES = (SERVICE, SCHEDULE_SERVICE, OPERATION_SERVICE, QUEUE_SERVICE, LIMIT_SERVICE)
+WORKER_SERVICE: ServiceDescriptor = _WORKERS.services_by_name["WorkerService"]
+SERVICES = (
+    SERVICE,
+    SCHEDULE_SERVICE,
+    OPERATION_SERVICE,
+    QUEUE_SERVICE,
+    LIMIT_SERVICE,
+    WORKER_SERVICE,
+)
 """Every service of the API."""
 
 

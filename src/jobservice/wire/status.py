@@ -30,6 +30,7 @@ RESOURCE_TYPES = {
     "operation_id": "jobservice.v1.Operation",
     "queue": "jobservice.v1.Queue",
     "limit": "jobservice.v1.Limit",
+    "worker_id": "jobservice.v1.Worker",
 }
 """The types of what errors name in their metadata."""
 RETRY_S = {"UNAVAILABLE": 1, "RESOURCE_EXHAUSTED": 5}

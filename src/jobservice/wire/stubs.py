@@ -9,3 +9,4 @@ from jobservice.wire._gen.v1.queue_service_pb2_grpc import QueueServiceStub as Q
 from jobservice.wire._gen.v1.schedule_service_pb2_grpc import (
     ScheduleServiceStub as ScheduleServiceStub,
 )
+from jobservice.wire._gen.v1.worker_service_pb2_grpc import WorkerServiceStub as WorkerServiceStub

@@ -85,6 +85,12 @@ class Book:
         if fence in self.running:
             self._disowned.add(fence)
 
+    def forget(self, fences: Iterable[Fence]) -> None:
+        """Attempts have ended of which nothing is to be told."""
+        for fence in fences:
+            self.running.pop(fence, None)
+            self._disowned.discard(fence)
+
     def forget_held(self) -> None:
         """The executor is connected anew, and says what there is."""
         self.pending.clear()

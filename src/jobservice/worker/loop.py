@@ -3,6 +3,11 @@
 Three loops share one book: claim, record, extend. When the connection to the executor breaks, all
 three end, the executor is connected again, and what it knows is reconciled with the leases of the
 store before anything new is claimed (`adopt`).
+
+A worker on another host also minds the time since a server last answered it. After two thirds of a
+lease everything is ended at once that it runs, for it may be given to another soon; nothing is told of
+that, and the leases run out. It is the executor that does so, which is told after each answer how long
+it may go on: so this holds also while the worker is frozen or dead.
 """
 
 import asyncio
@@ -12,13 +17,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from jobservice.clock import Clock
-from jobservice.errors import JobServiceError
-from jobservice.executors.port import Executor, KnownAttempt, Phase, Report, StartOrder
+from jobservice.errors import JobServiceError, WorkerNotFound
+from jobservice.executors.port import (
+    Ended,
+    Executor,
+    KnownAttempt,
+    Phase,
+    Report,
+    StartOrder,
+)
 from jobservice.failpoints import failpoint
 from jobservice.model.attempt import Cause, Fence, Outcome
 from jobservice.model.job import AttemptState
 from jobservice.model.lease import AttemptEnd, Claim, LeaseAnswer, LiveAttempt
 from jobservice.model.lifecycle import State
+from jobservice.model.worker import BEAT, LONGEST_POLL, SILENCE, WorkerInfo
 from jobservice.telemetry import attempt_fields, logger
 from jobservice.worker.ahead import Ahead
 from jobservice.worker.book import Book, Records
@@ -39,23 +52,23 @@ class Worker:
     def __init__(
         self,
         *,
-        worker_id: str,
-        slots: int,
+        info: WorkerInfo,
         dispatcher: Dispatcher,
         executor: Executor,
         directory_of: Callable[[str, int], Path],
         clock: Clock,
-        lease_s: float,
         poll_s: float,
     ) -> None:
-        self._worker_id = worker_id
-        self._slots = slots
+        self._info = info
+        self._worker_id = info.worker_id
+        self._slots = info.slots
         self._dispatcher = dispatcher
         self._executor = executor
         self._directory_of = directory_of
         self._clock = clock
         self._log = logger("worker")
-        self._lease_s = lease_s
+        self._lease_s = 0.0
+        """As the service said when the worker was registered."""
         self._poll_s = poll_s
         self._book = Book()
         self._ahead = Ahead(clock)
@@ -69,7 +82,13 @@ class Worker:
         self._claiming: asyncio.Task[None] | None = None
         self.adopted = asyncio.Event()
         """Set while the executor is connected and reconciled."""
+        self._answered_s = 0.0
+        """When a call was made that a server answered, of the monotonic clock."""
+        self._kept_until_s = 0.0
+        self._is_claim_unknown = False
+        """Whether a claim failed: leases may be ours that we do not know of."""
         dispatcher.on_stop(self.stop)
+        dispatcher.on_contact(self._hear_answer)
 
     async def run(self) -> None:
         """Work until cancelled. Only a cancel ends this."""
@@ -126,10 +145,13 @@ class Worker:
         while self._slots == 0 and not await self._dispatcher.list_live(self._worker_id):
             self.adopted.set()
             await self._clock.sleep(self._poll_s)
+        self._lease_s = await self._dispatcher.register(self._info)
         self._lost.clear()
         self._book.forget_held()
         known = await self._executor.connect(self._hear, self._lost.set)
         self._connected = True
+        self._kept_until_s = 0.0
+        self._keep()
         await self._adopt(known, await self._dispatcher.list_live(self._worker_id))
         self.adopted.set()
 
@@ -220,8 +242,11 @@ class Worker:
                 await self._wait_for_room()
                 continue
             try:
-                claims = await self._dispatcher.claim(self._worker_id, room, self._poll_s)
+                if self._is_claim_unknown:
+                    await self._hand_back_unknown()
+                claims = await self._dispatcher.claim(self._worker_id, room, self._longest_poll_s())
             except JobServiceError as error:
+                self._is_claim_unknown = True
                 self._log.warning("claim_failed", error=str(error))
                 await self._clock.sleep(RETRY_S[2])
                 continue
@@ -231,6 +256,17 @@ class Worker:
                 self._holding.set()
                 self._pump()
                 self._records.set()
+
+    def _longest_poll_s(self) -> float:
+        if self._info.embedded:
+            return self._poll_s
+        return min(self._poll_s, self._lease_s * LONGEST_POLL)
+
+    async def _hand_back_unknown(self) -> None:
+        """A claim failed, and may have been granted all the same: nobody would start what it leased."""
+        live = await self._dispatcher.list_live(self._worker_id)
+        await self._account_for(self._unheld(live), only_unstarted=True)
+        self._is_claim_unknown = False
 
     def _claimable(self) -> int:
         book = self._book
@@ -263,12 +299,23 @@ class Worker:
 
     def _pump(self) -> None:
         """Fill the free slots with waiting claims."""
+        if self._is_silent():
+            return
         room = self._slots - len(self._book.running)
         if room > 0 and self._book.pending and self._connected:
             self._executor.start([self._order(claim) for claim in self._book.send(room)])
 
     def _hear(self, reports: Sequence[Report]) -> None:
         """The executor says what happened."""
+        silenced = [each.fence for each in reports if isinstance(each, Ended) and each.silenced]
+        if silenced:
+            self._book.forget(silenced)
+            self._executor.acknowledge(silenced)
+            self._log.warning(
+                "attempts_ended_in_silence", attempts=[str(each) for each in silenced]
+            )
+            reports = [each for each in reports if each.fence not in set(silenced)]
+            self._room.set()
         ended = self._book.hear(reports)
         if ended:
             self._ahead.ended(ended)
@@ -322,17 +369,31 @@ class Worker:
 
     async def _extend_loop(self) -> None:
         while True:
-            await self._holding.wait()
-            await self._clock.sleep(self._lease_s / 3)
+            await self._until_beat()
             fences = self._book.held()
             if not fences:
                 self._holding.clear()
-            for begin in range(0, len(fences), EXTEND_BATCH):
+            for begin in range(0, max(len(fences), 1), EXTEND_BATCH):
                 await self._extend(fences[begin : begin + EXTEND_BATCH])
+
+    async def _until_beat(self) -> None:
+        """Until it is time for a sign of life; these are rare where nothing is to be kept alive."""
+        if not self._info.embedded:
+            await self._clock.sleep(self._lease_s * BEAT)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with self._clock.timeout(max(self._lease_s, self._poll_s)):
+                await self._holding.wait()
+                await self._clock.sleep(self._lease_s / 3)
 
     async def _extend(self, fences: Sequence[Fence]) -> None:
         try:
-            answers = await self._dispatcher.extend(fences)
+            answers = await self._dispatcher.extend(self._worker_id, fences)
+        except WorkerNotFound:
+            self._log.warning("worker_was_forgotten")
+            with contextlib.suppress(JobServiceError):
+                await self._dispatcher.register(self._info)
+            return
         except JobServiceError as error:
             self._log.warning("extend_failed", error=str(error))
             return
@@ -346,6 +407,32 @@ class Worker:
                 self._book.disown(fence)
         if ending:
             self.stop(ending)
+
+    # --- how long without an answer -----------------------------------------------------------
+
+    def _hear_answer(self, called_s: float) -> None:
+        """A server answered a call that was made then."""
+        if self._is_silent(called_s):
+            self._book.pending.clear()  # these leases run out, or have gone to another
+        self._answered_s = max(self._answered_s, called_s)
+        if self._connected:
+            self._keep()
+
+    def _is_silent(self, at_s: float | None = None) -> bool:
+        """Whether no server has answered for too long, now or at an instant."""
+        if self._info.embedded or not self._lease_s:
+            return False
+        at_s = self._clock.monotonic_s() if at_s is None else at_s
+        return at_s >= self._answered_s + self._lease_s * SILENCE
+
+    def _keep(self) -> None:
+        """Tell the executor how long it may go on, but not at each of many answers."""
+        if self._info.embedded:
+            return
+        until_s = self._answered_s + self._lease_s * SILENCE
+        if until_s - self._kept_until_s >= self._lease_s * BEAT / 10:
+            self._kept_until_s = until_s
+            self._executor.keep_until(until_s)
 
     # --- helpers ------------------------------------------------------------------------------
 

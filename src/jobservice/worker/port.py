@@ -1,6 +1,7 @@
 """What a worker needs of the service: leases on jobs, and someone to tell what became of them.
 
-In one process with the server it is the engine's `Leases`; on another host, a gRPC client.
+In one process with the server it is the engine's `Leases`; on another host, the gRPC client of
+`remote.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,10 +16,14 @@ from jobservice.model.lease import (
     LiveAttempt,
     ProgressReport,
 )
+from jobservice.model.worker import WorkerInfo
 
 
 class Dispatcher(Protocol):
     """The worker's side of the service. Every call may raise `Unavailable`: try it again."""
+
+    async def register(self, info: WorkerInfo) -> float:
+        """Say who the worker is; returns how many seconds a lease holds."""
 
     async def claim(self, worker_id: str, limit: int, wait_s: float) -> Sequence[Claim]:
         """Lease up to `limit` jobs; waits up to `wait_s` for the first."""
@@ -32,8 +37,12 @@ class Dispatcher(Protocol):
     async def unclaim(self, fences: Sequence[Fence]) -> Sequence[bool]:
         """Hand leases back that have no process. False: finish it, or the fence is stale."""
 
-    async def extend(self, fences: Sequence[Fence]) -> Sequence[LeaseAnswer]:
-        """Prolong leases."""
+    async def extend(self, worker_id: str, fences: Sequence[Fence]) -> Sequence[LeaseAnswer]:
+        """Prolong leases; the sign of life of the worker, also without any.
+
+        Raises:
+            WorkerNotFound: nobody knows the worker (any more): register it.
+        """
 
     async def report_progress(self, reports: Sequence[ProgressReport]) -> Sequence[bool]:
         """What attempts say of themselves."""
@@ -43,3 +52,9 @@ class Dispatcher(Protocol):
 
     def on_stop(self, hear: Callable[[Sequence[Fence]], None]) -> None:
         """Have `hear` called with attempts that are to end. A hint: `extend` tells it too."""
+
+    def on_contact(self, hear: Callable[[float], None]) -> None:
+        """Have `hear` called with the monotonic instant of each call that a server answered, however.
+
+        Never where the worker is in the process of its server.
+        """

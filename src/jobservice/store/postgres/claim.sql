@@ -5,7 +5,7 @@
 SELECT 1 FROM pg_advisory_xact_lock(7305808869231650163)
 
 -- name: find_lanes
--- The lanes in which something is ready, with the rules that hold for them. A walk from lane to lane along
+-- The lanes in which something is ready, with the rules that hold for them and for the worker. A walk from lane to lane along
 -- `jobs_ready`, which looks at one job of each.
 WITH RECURSIVE
     lanes AS (
@@ -25,7 +25,8 @@ WITH RECURSIVE
     found AS MATERIALIZED (SELECT * FROM lanes LIMIT $4)
 SELECT found.tenant, found.queue, found.fairness_key, queues.pause_mode, queues.pause_until_us,
     queues.max_running, of_tenant.max_running, of_tenant.weight,
-    (SELECT max_running FROM limits WHERE tenant = '' AND kind = {LimitKind.SERVICE} AND name = '')
+    (SELECT max_running FROM limits WHERE tenant = '' AND kind = {LimitKind.SERVICE} AND name = ''),
+    (SELECT drain_us FROM workers WHERE worker_id = $5)
 FROM found
     LEFT JOIN queues ON queues.tenant = found.tenant AND queues.name = found.queue
     LEFT JOIN limits AS of_tenant

@@ -10,11 +10,12 @@ from jobservice.model.operation import Operation, Place
 from jobservice.model.queue import Queue
 from jobservice.model.schedule import Schedule
 from jobservice.model.spec import JobSpec
+from jobservice.model.worker import Worker
 from jobservice.store import port
 from jobservice.store.lead_port import Lead
 from jobservice.store.operation_port import OperationKey, OperationPage
 from jobservice.store.operation_rows import BEHIND_ALL
-from jobservice.store.postgres import reads, schedule_reads
+from jobservice.store.postgres import reads, schedule_reads, worker_reads
 from jobservice.store.postgres.hints import Hints
 from jobservice.store.postgres.lead import Led, TakeCall, leave_lead, take_lead
 from jobservice.store.postgres.migrate import upgrade
@@ -190,6 +191,12 @@ class PostgresStore(WritingStore[Writer | Led]):
 
     async def next_look_at(self) -> dt.datetime | None:
         return await self._readers.run(schedule_reads.next_look)
+
+    async def find_worker(self, worker_id: str) -> Worker | None:
+        return await self._readers.run(worker_reads.find_worker, worker_id)
+
+    async def list_workers(self, *, limit: int, after: str) -> list[Worker]:
+        return await self._readers.run(worker_reads.list_workers, limit, after)
 
     async def head_position(self) -> str:
         return position_token(await self._readers.run(reads.head_position))

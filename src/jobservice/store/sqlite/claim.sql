@@ -1,7 +1,7 @@
 -- Claims: lanes, keys, turns.
 
 -- name: find_lanes
--- The lanes in which something is ready, with the rules that hold for them. A walk from lane to lane along
+-- The lanes in which something is ready, with the rules that hold for them and for the worker. A walk from lane to lane along
 -- `jobs_ready`, which looks at one job of each. It goes on at the next text there can be, since SQLite
 -- begins a `>` of several columns at the first row that is equal, and would read all of the lane.
 WITH RECURSIVE
@@ -25,7 +25,8 @@ WITH RECURSIVE
 SELECT json_group_array(json_array(
     lane ->> 0, lane ->> 1, lane ->> 2, queues.pause_mode, queues.pause_until_us,
     queues.max_running, of_tenant.max_running, of_tenant.weight,
-    (SELECT max_running FROM limits WHERE tenant = '' AND kind = {LimitKind.SERVICE} AND name = '')))
+    (SELECT max_running FROM limits WHERE tenant = '' AND kind = {LimitKind.SERVICE} AND name = ''),
+    (SELECT drain_us FROM workers WHERE worker_id = ?5)))
 FROM lanes
     LEFT JOIN queues ON queues.tenant = lane ->> 0 AND queues.name = lane ->> 1
     LEFT JOIN limits AS of_tenant

@@ -12,13 +12,14 @@ from jobservice.model.operation import Operation, Place
 from jobservice.model.queue import Queue
 from jobservice.model.schedule import Schedule
 from jobservice.model.spec import JobSpec
+from jobservice.model.worker import Worker
 from jobservice.store import port
 from jobservice.store.lead_port import Lead
 from jobservice.store.operation_port import OperationKey, OperationPage
 from jobservice.store.operation_rows import BEHIND_ALL
 from jobservice.store.rows import position_of, position_token
 from jobservice.store.schedule_port import RunPage, ScheduleKey, SchedulePage
-from jobservice.store.sqlite import reads, schedule_reads
+from jobservice.store.sqlite import reads, schedule_reads, worker_reads
 from jobservice.store.sqlite.connect import open_reader
 from jobservice.store.sqlite.migrate import upgrade
 from jobservice.store.sqlite.reads import Readers
@@ -194,6 +195,12 @@ class SqliteStore(WritingStore[Writer]):
 
     async def next_look_at(self) -> dt.datetime | None:
         return self._readers.here(schedule_reads.next_look)
+
+    async def find_worker(self, worker_id: str) -> Worker | None:
+        return await self._readers.away(worker_reads.find_worker, worker_id)
+
+    async def list_workers(self, *, limit: int, after: str) -> list[Worker]:
+        return await self._readers.away(worker_reads.list_workers, limit, after)
 
     async def head_position(self) -> str:
         return position_token(self._writer.position)

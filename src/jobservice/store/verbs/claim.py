@@ -133,15 +133,16 @@ class _Lane:
             self.tenant_limit,
             self.tenant_weight,
             self.service_limit,
+            self.drain_us,
         ) = row
         self._read: collections.deque[_Candidate] = collections.deque()
         self._after: tuple[int, int, str] = (-(1 << 62), 0, "")
         self._has_more = True
 
     def is_open(self, now_us: int) -> bool:
-        """Whether no pause holds its queue."""
+        """Whether no pause holds its queue, and no drain the worker."""
         held_now = self.pause_until_us is None or now_us < self.pause_until_us
-        return self.pause_mode != PauseMode.HOLD or not held_now
+        return self.drain_us is None and (self.pause_mode != PauseMode.HOLD or not held_now)
 
     def is_limited(self) -> bool:
         """Whether any limit holds for it."""
@@ -214,11 +215,14 @@ class _Claiming:
         await self._write()
 
     async def _open_lanes(self) -> list[_Lane]:
-        rows = await self._tx.read_all("find_lanes", "", "", "", LANES)
+        rows = await self._lanes_behind("", "", "")
         if len(rows) == LANES:
             rows = await self._rotated(rows)
         lanes = [_Lane(row) for row in rows]
         return [lane for lane in lanes if lane.is_open(self._call.now_us)]
+
+    async def _lanes_behind(self, *lane: str) -> Sequence[Row]:
+        return await self._tx.read_all("find_lanes", *lane, LANES, self._call.worker_id)
 
     async def _rotated(self, first: Sequence[Row]) -> Sequence[Row]:
         """With more lanes than a claim looks at: those behind the ones of the claim before."""
@@ -228,7 +232,7 @@ class _Claiming:
         rows: Sequence[Row] = first
         for _ in range(begin):
             tenant, queue, fairness_key, *_ = rows[-1]
-            rows = await tx.read_all("find_lanes", tenant, queue, fairness_key, LANES)
+            rows = await self._lanes_behind(tenant, queue, fairness_key)
             if len(rows) < LANES:
                 break
         await tx.write("put_shares", [(_LANES, "", begin + 1 if len(rows) == LANES else 0)])

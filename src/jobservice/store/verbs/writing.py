@@ -11,6 +11,7 @@ from jobservice.model.limit import Limit, LimitKind
 from jobservice.model.operation import BulkChange, Operation
 from jobservice.model.queue import Move, Queue
 from jobservice.model.schedule import Schedule
+from jobservice.model.worker import Drain, Worker, WorkerInfo
 from jobservice.store import port
 from jobservice.store.array_port import SettledArrays
 from jobservice.store.operation_port import OperationKey, OperationStep, Stepped
@@ -28,6 +29,7 @@ from jobservice.store.verbs import (
     schedules,
     submit,
     timeouts,
+    workers,
 )
 from jobservice.store.verbs import move as moves
 from jobservice.store.verbs.transaction import Answer, Item, Verb
@@ -226,6 +228,20 @@ class WritingStore(port.Store, Generic[AnyWriter]):
 
     async def forget_operations(self, *, before: dt.datetime, limit: int) -> int:
         return await self._writer.run(operations.forget_operations, (to_us(before), limit))
+
+    # workers
+
+    async def register_worker(self, info: WorkerInfo, *, now: dt.datetime) -> Worker:
+        return await self._writer.run(workers.register_worker, (info, to_us(now)))
+
+    async def note_contact(self, worker_id: str, *, now: dt.datetime) -> bool:
+        return await self._writer.run(workers.note_contact, (worker_id, to_us(now)))
+
+    async def drain_worker(self, worker_id: str, drain: Drain | None) -> Worker | None:
+        return await self._writer.run(workers.drain_worker, (worker_id, drain))
+
+    async def forget_workers(self, *, before: dt.datetime) -> int:
+        return await self._writer.run(workers.forget_workers, to_us(before))
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         self._writer.on_commit.append(callback)

@@ -1,0 +1,81 @@
+"""Workers: registered, drained, looked at. What they run is in `claim.py`."""
+
+import dataclasses
+import datetime as dt
+
+from jobservice.engine.parts import Parts
+from jobservice.errors import WorkerNotFound
+from jobservice.model.worker import Drain, Worker, WorkerInfo
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Quiet:
+    """How long nothing may be heard of a worker before it is SILENT."""
+
+    elsewhere: dt.timedelta
+    """Of one on another host."""
+    embedded: dt.timedelta
+    """Of one in the process of a server, which has less to tell."""
+
+    def judged(self, worker: Worker, now: dt.datetime) -> Worker:
+        """A worker with its state."""
+        return worker.judged(now, self.embedded if worker.info.embedded else self.elsewhere)
+
+
+async def register_worker(parts: Parts, info: WorkerInfo) -> Worker:
+    """Keep what a worker says of itself. One that is drained stays so, whoever starts it again."""
+    return await parts.store.register_worker(info, now=parts.clock.now())
+
+
+async def drain_worker(parts: Parts, worker_id: str, reason: str) -> Worker:
+    """Keep a worker from taking anything new; one that is drained stays so, for the new reason.
+
+    Raises:
+        WorkerNotFound: nobody registered it.
+    """
+    return await _drain(parts, worker_id, Drain(parts.clock.now(), reason))
+
+
+async def resume_worker(parts: Parts, worker_id: str) -> Worker:
+    """Let a worker take jobs again.
+
+    Raises:
+        WorkerNotFound: nobody registered it.
+    """
+    worker = await _drain(parts, worker_id, None)
+    parts.signals.work.ring()
+    return worker
+
+
+async def _drain(parts: Parts, worker_id: str, drain: Drain | None) -> Worker:
+    worker = await parts.store.drain_worker(worker_id, drain)
+    if worker is None:
+        raise unknown_worker(worker_id)
+    return worker
+
+
+async def get_worker(parts: Parts, worker_id: str) -> Worker:
+    """One worker.
+
+    Raises:
+        WorkerNotFound: nobody registered it.
+    """
+    worker = await parts.store.find_worker(worker_id)
+    if worker is None:
+        raise unknown_worker(worker_id)
+    return worker
+
+
+async def list_workers(parts: Parts, *, limit: int, after: str) -> tuple[list[Worker], str | None]:
+    """Workers by id behind `after`, and the id behind which the next page begins."""
+    found = await parts.store.list_workers(limit=limit + 1, after=after)
+    page = found[:limit]
+    return page, page[-1].info.worker_id if len(found) > limit else None
+
+
+def unknown_worker(worker_id: str) -> WorkerNotFound:
+    """What to say of a worker that nobody registered."""
+    return WorkerNotFound(
+        f"There is no worker {worker_id}: it has never registered, or was forgotten.",
+        worker_id=worker_id,
+    )

@@ -1,0 +1,87 @@
+"""Workers: who runs attempts, with what, and how long they may be without an answer.
+
+The times of a lease, as parts of its length. A worker on another host that had no answer from any
+server for two thirds of it ends what it runs, and a lease is only taken away a sixth of it after its
+end: with the 30 s of production 20 s and 35 s. In between lie the end of the process trees and the
+drift of two clocks.
+"""
+
+import dataclasses
+import datetime as dt
+import enum
+from collections.abc import Mapping
+
+SILENCE = 2 / 3
+"""After so much of a lease without an answer the worker ends what it runs."""
+GRACE = 1 / 6
+"""So much of a lease after its end it is taken away: servers keep it for longer than they say."""
+BEAT = 1 / 6
+"""How often a worker on another host extends its leases."""
+LONGEST_POLL = 1 / 2
+"""The longest wait for jobs in one call: before the leases of a worker that was cut off run out, no call
+of it is open any more to which its jobs could be given again."""
+FORGOTTEN_AFTER = dt.timedelta(days=7)
+"""A worker that nobody heard of for so long, and that holds no lease, is forgotten."""
+
+
+class WorkerState(enum.IntEnum):
+    """How a worker is. The numbers are those of the wire."""
+
+    ACTIVE = 1
+    DRAINING = 2
+    """It takes nothing new."""
+    SILENT = 3
+    """Nobody has heard of it for so long that its leases run out."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Resources:
+    """Amounts of what attempts use up while they run."""
+
+    cpu_millis: int = 0
+    memory_bytes: int = 0
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Of what is counted, by name."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """What a worker says of itself."""
+
+    worker_id: str
+    host: str = ""
+    version: str = ""
+    slots: int = 0
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    resources: Resources = Resources()
+    embedded: bool = False
+    """Whether it runs in the process of a server."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Drain:
+    """Somebody keeps a worker from taking anything new."""
+
+    since: dt.datetime
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker as it is known."""
+
+    info: WorkerInfo
+    registered_at: dt.datetime
+    contact_at: dt.datetime
+    drain: Drain | None = None
+    running: int = 0
+    """How many leases it holds."""
+    state: WorkerState = WorkerState.ACTIVE
+
+    def judged(self, now: dt.datetime, quiet: dt.timedelta) -> "Worker":
+        """With its state at an instant, where it is heard of in every span of `quiet`."""
+        if now - self.contact_at > quiet:
+            state = WorkerState.SILENT
+        else:
+            state = WorkerState.ACTIVE if self.drain is None else WorkerState.DRAINING
+        return dataclasses.replace(self, state=state)

@@ -1,0 +1,63 @@
+-- Workers: who runs attempts.
+
+-- fragment: worker_columns
+workers.worker_id, host, version, slots, workers.labels, resources, embedded, registered_us, contact_us,
+    drain_us, drain_reason
+
+-- name: register_workers
+-- Put what workers say of themselves; whether they are drained stays.
+INSERT INTO workers (
+    worker_id, host, version, slots, labels, resources, embedded, registered_us, contact_us
+)
+SELECT worker_id, host, version, slots, labels, resources, embedded, now_us, now_us
+FROM (SELECT * FROM rows(
+    worker_id text, host text, version text, slots bigint, labels text, resources text,
+    embedded boolean, now_us bigint)) AS said
+ON CONFLICT (worker_id) DO UPDATE
+SET host = excluded.host, version = excluded.version, slots = excluded.slots,
+    labels = excluded.labels, resources = excluded.resources, embedded = excluded.embedded,
+    contact_us = excluded.contact_us
+
+-- name: note_contacts
+-- Workers were heard of; their clocks or ours may have been set back.
+UPDATE workers
+SET contact_us = heard.now_us
+FROM (SELECT * FROM rows(worker_id text, now_us bigint)) AS heard
+WHERE workers.worker_id = heard.worker_id
+
+-- name: drain_workers
+-- Keep workers from claiming, or let them again; who drained one first did it.
+UPDATE workers
+SET drain_us = CASE WHEN drained.drain_us IS NULL THEN NULL
+        ELSE coalesce(workers.drain_us, drained.drain_us) END,
+    drain_reason = drained.drain_reason
+FROM (SELECT * FROM rows(worker_id text, drain_us bigint, drain_reason text)) AS drained
+WHERE workers.worker_id = drained.worker_id
+
+-- name: forget_workers
+-- Drop workers that were not heard of since an instant and hold no lease.
+DELETE FROM workers
+WHERE contact_us < $1 AND NOT EXISTS (
+    SELECT 1 FROM jobs
+    WHERE jobs.lease_until_us IS NOT NULL AND jobs.worker_id = workers.worker_id)
+
+-- name: find_worker
+-- One worker, with how many leases it holds.
+SELECT {{worker_columns}}, (
+    SELECT count(*) FROM jobs
+    WHERE jobs.lease_until_us IS NOT NULL AND jobs.worker_id = workers.worker_id)
+FROM workers
+WHERE workers.worker_id = $1
+
+-- name: list_workers
+-- Workers by id, behind one, without how many leases they hold.
+SELECT {{worker_columns}}, 0 FROM workers
+WHERE workers.worker_id > $1
+ORDER BY workers.worker_id
+LIMIT $2
+
+-- name: count_leases
+-- How many leases each holder has.
+SELECT worker_id, count(*) FROM jobs
+WHERE lease_until_us IS NOT NULL
+GROUP BY worker_id

@@ -1,0 +1,21 @@
+"""Reads of workers."""
+
+import apsw
+
+from jobservice.model.worker import Worker
+from jobservice.store.rows import parse_json
+from jobservice.store.sqlite.queries import QUERIES
+from jobservice.store.worker_rows import with_leases, worker_of
+
+
+def find_worker(connection: apsw.Connection, worker_id: str) -> Worker | None:
+    """One worker."""
+    found = parse_json(connection.execute(QUERIES["find_worker"].text, (worker_id,)).get)
+    return worker_of(found[0]) if found else None
+
+
+def list_workers(connection: apsw.Connection, limit: int, after: str) -> list[Worker]:
+    """Workers by id."""
+    held = dict(connection.execute(QUERIES["count_leases"].text))
+    rows = connection.execute(QUERIES["list_workers"].text, (after, limit))
+    return list(with_leases(map(worker_of, rows), held))

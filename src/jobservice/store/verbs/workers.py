@@ -1,0 +1,42 @@
+"""Workers: known by what they say of themselves, heard of, kept from claiming, forgotten."""
+
+from collections.abc import Sequence
+
+from jobservice.model.worker import Drain, Worker, WorkerInfo
+from jobservice.store.verbs.transaction import Transaction, change
+from jobservice.store.worker_rows import drain_row, worker_of, worker_row
+
+
+async def register_worker(tx: Transaction, calls: Sequence[tuple[WorkerInfo, int]]) -> list[Worker]:
+    """Keep what workers say of themselves; calls are pairs of that and the instant."""
+    answers = []
+    for info, now_us in calls:
+        await change(tx, "register_workers", [worker_row(info, now_us)])
+        answers.append(await _found(tx, info.worker_id))
+    return answers
+
+
+async def note_contact(tx: Transaction, calls: Sequence[tuple[str, int]]) -> list[bool]:
+    """Workers were heard of; calls are pairs of worker and instant."""
+    return [bool(await tx.write("note_contacts", [call])) for call in calls]
+
+
+async def drain_worker(
+    tx: Transaction, calls: Sequence[tuple[str, Drain | None]]
+) -> list[Worker | None]:
+    """Keep workers from claiming, or let them again; calls are pairs of worker and drain."""
+    answers: list[Worker | None] = []
+    for worker_id, drain in calls:
+        known = await tx.write("drain_workers", [drain_row(worker_id, drain)])
+        answers.append(await _found(tx, worker_id) if known else None)
+    return answers
+
+
+async def forget_workers(tx: Transaction, calls: Sequence[int]) -> list[int]:
+    """Drop workers that were not heard of since an instant and hold no lease."""
+    return [await tx.write("forget_workers", [(before_us,)]) for before_us in calls]
+
+
+async def _found(tx: Transaction, worker_id: str) -> Worker:
+    [row] = await tx.read_all("find_worker", worker_id)
+    return worker_of(row)

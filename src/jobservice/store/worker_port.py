@@ -1,0 +1,31 @@
+"""The store port's verbs about workers; see the head of `port.py` for what holds for all of them."""
+
+import datetime as dt
+from typing import Protocol
+
+from jobservice.model.worker import Drain, Worker, WorkerInfo
+
+
+class WorkerStore(Protocol):
+    """The verbs about workers. Those that are answered with a worker leave its state to the engine."""
+
+    async def register_worker(self, info: WorkerInfo, *, now: dt.datetime) -> Worker:
+        """Keep what a worker says of itself; one that is drained stays so."""
+
+    async def note_contact(self, worker_id: str, *, now: dt.datetime) -> bool:
+        """A worker was heard of; False where nobody registered it."""
+
+    async def drain_worker(self, worker_id: str, drain: Drain | None) -> Worker | None:
+        """Keep a worker from claiming, or let it claim again; None where nobody registered it.
+
+        A claim that begins after a drain was acknowledged is granted nothing.
+        """
+
+    async def forget_workers(self, *, before: dt.datetime) -> int:
+        """Drop workers without a lease that were not heard of since; returns how many."""
+
+    async def find_worker(self, worker_id: str) -> Worker | None:
+        """One worker."""
+
+    async def list_workers(self, *, limit: int, after: str) -> list[Worker]:
+        """Workers by id, behind one."""

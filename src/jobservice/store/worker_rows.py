@@ -1,0 +1,74 @@
+"""Rows and values of workers; see `rows.py`."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from jobservice.clock import from_us, to_us
+from jobservice.model.worker import Drain, Resources, Worker, WorkerInfo
+from jobservice.store.rows import Columns, dump_json, instant_or_none, parse_json
+
+
+def resources_text(resources: Resources) -> str:
+    """Resources as JSON text: processors, memory, and what is counted."""
+    counts = dict(sorted(resources.counts.items()))
+    return dump_json([resources.cpu_millis, resources.memory_bytes, counts])
+
+
+def resources_of(text: str) -> Resources:
+    """The value of `resources_text`."""
+    return Resources(*parse_json(text))
+
+
+def worker_row(info: WorkerInfo, now_us: int) -> Columns:
+    """The fields of `register_workers`."""
+    return (
+        info.worker_id,
+        info.host,
+        info.version,
+        info.slots,
+        dump_json(dict(sorted(info.labels.items()))),
+        resources_text(info.resources),
+        info.embedded,
+        now_us,
+    )
+
+
+def worker_of(row: Columns) -> Worker:
+    """A worker out of the columns of `worker_columns`."""
+    (
+        worker_id,
+        host,
+        version,
+        slots,
+        labels,
+        resources,
+        embedded,
+        registered_us,
+        contact_us,
+        drain_us,
+        drain_reason,
+        running,
+    ) = row
+    since = instant_or_none(drain_us)
+    said: dict[str, Any] = {"labels": parse_json(labels), "resources": resources_of(resources)}
+    return Worker(
+        WorkerInfo(worker_id, host, version, slots, embedded=bool(embedded), **said),
+        registered_at=from_us(registered_us),
+        contact_at=from_us(contact_us),
+        drain=None if since is None else Drain(since, drain_reason),
+        running=running,
+    )
+
+
+def with_leases(workers: Iterable[Worker], held: Mapping[str, int]) -> Iterator[Worker]:
+    """The workers, each with how many leases it holds."""
+    for worker in workers:
+        yield dataclasses.replace(worker, running=held.get(worker.info.worker_id, 0))
+
+
+def drain_row(worker_id: str, drain: Drain | None) -> Columns:
+    """The fields of `drain_workers`."""
+    if drain is None:
+        return worker_id, None, ""
+    return worker_id, to_us(drain.since), drain.reason

@@ -1,0 +1,267 @@
+"""Workers on other hosts: real processes, killed, cut off, drained."""
+
+import contextlib
+import datetime as dt
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from jobservice import Client, RetryPolicy, State
+from jobservice.errors import WorkerNotFound
+from jobservice.model.event import Event
+from jobservice.model.job import AttemptState, Job
+from jobservice.model.worker import WorkerState
+from jobservice.testing.proxy import BLACK_HOLE, CALM, Proxy
+from jobservice.testing.server import RemoteWorker, Server
+from jobservice.testing.wait import wait_until
+from tests.integration.bare import SLEEP, running
+from tests.integration.conftest import Serve, short_directory
+
+LEASE_S = 6
+ENV = {"JOBSERVICE_LEASE_S": str(LEASE_S), "JOBSERVICE_POLL_S": "1"}
+WITNESS = """
+import fcntl, os, sys, time
+lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    os.write(os.open(sys.argv[1] + ".overlap", os.O_WRONLY | os.O_CREAT, 0o600), b"two at once")
+    sys.exit(9)
+print("alone", flush=True)
+time.sleep(600)
+"""
+"""A job that holds a lock while it lives, and tells when somebody else holds it."""
+
+
+@pytest.fixture
+def server(serve: Serve) -> Server:
+    """A server that runs nothing itself."""
+    return serve("--slots", "0", tcp=True, env=ENV).start()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.unix_address) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def at_work(*addresses: str, slots: int = 2) -> Iterator[RemoteWorker]:
+    """A worker, of which nothing is left in the end."""
+    for directory in short_directory():
+        worker = RemoteWorker(directory, *addresses, slots=slots)
+        try:
+            yield worker.start()
+        finally:
+            tidy_worker(worker)
+
+
+def tidy_worker(worker: RemoteWorker) -> None:
+    """End a worker with all that it runs."""
+    if worker.process is not None and worker.process.poll() is None:
+        worker.stop()
+    runner = worker.runner()
+    if runner is not None:
+        runner.send_signal(signal.SIGTERM)
+    wait_until(lambda: not worker.leftovers(), what=f"the end of {worker.leftovers()}")
+
+
+def until(client: Client, job: Job, attempt: int) -> Job:
+    """The job once this attempt of it runs."""
+
+    def look() -> Job | None:
+        found = client.get(job)
+        alive = found.state is State.RUNNING and found.attempts[-1].started_at is not None
+        return found if alive and found.attempt_count == attempt else None
+
+    found = wait_until(look, timeout_s=60, what=f"attempt {attempt} of {job.job_id}")
+    assert found is not None
+    return found
+
+
+def test_a_worker_runs_jobs_and_tells_all_of_them(server: Server, client: Client) -> None:
+    with at_work(server.tcp_address) as worker:
+        [known] = client.workers.list()
+        assert (known.info.worker_id, known.info.slots) == (worker.worker_id, 2)
+        assert (known.state, known.info.embedded) == (WorkerState.ACTIVE, False)
+        script = 'echo "40 half" >>$JOBSERVICE_PROGRESS; sleep 2; exit 7'
+        job = client.create(["sh", "-c", script], env={"A": "b"})
+        told = [each.progress for each in client.watch([job]) if isinstance(each, Event)]
+        done = client.wait(job, timeout=30)
+        assert (done.state, done.exit_code) == (State.FAILED, 7)
+        assert [each.percent for each in told if each is not None] == [40]
+        [attempt] = done.attempts
+        assert attempt.worker_id == worker.worker_id
+        array = client.create(["true"], array=5)
+        assert client.wait(array, timeout=30).state is State.SUCCEEDED
+        assert client.wait(client.create(["/no/such"]), timeout=30).state is State.FAILED
+
+
+def test_a_cancel_reaches_a_worker_at_once(server: Server, client: Client) -> None:
+    with at_work(server.tcp_address):
+        job = running(client, client.create(SLEEP))
+        events = client.watch([job])
+        next(events)
+        assert client.cancel(job, wait=True, timeout=LEASE_S / 2).state is State.CANCELLED
+
+
+def test_a_drained_worker_takes_nothing_and_ends_what_it_has(
+    server: Server, client: Client
+) -> None:
+    with at_work(server.tcp_address) as worker:
+        first = running(client, client.create(["sh", "-c", "while ! test -e $0; do sleep 0.1; done",
+                                               f"{worker.data_dir}/go"]))  # fmt: skip
+        drained = client.workers.drain(worker.worker_id, reason="disks")
+        assert (drained.state, drained.running) == (WorkerState.DRAINING, 1)
+        second = client.create(["true"])
+        (worker.data_dir / "go").touch()
+        assert client.wait(first, timeout=30).state is State.SUCCEEDED
+        worker.stop()
+        worker.start()
+        found = client.workers.get(worker.worker_id)
+        assert (found.state, found.running) == (WorkerState.DRAINING, 0)
+        assert client.get(second).state is State.QUEUED
+        client.workers.resume(worker.worker_id)
+        assert client.wait(second, timeout=30).state is State.SUCCEEDED
+    with pytest.raises(WorkerNotFound):
+        client.workers.drain("nobody")
+
+
+def test_a_killed_worker_finds_its_jobs_again(server: Server, client: Client) -> None:
+    with at_work(server.unix_address) as worker:
+        job = until(client, client.create(["sh", "-c", "sleep 3; exit 3"]), 1)
+        worker.kill()
+        worker.start()
+        done = client.wait(job, timeout=30)
+        assert (done.exit_code, done.attempt_count, done.lost_count) == (3, 1, 0)
+
+
+def test_a_killed_server_ends_nothing(server: Server, client: Client) -> None:
+    with at_work(server.unix_address):
+        job = until(client, client.create(["sh", "-c", "sleep 3; exit 3"]), 1)
+        server.kill()
+        server.start()
+        done = client.wait(job, timeout=30)
+        assert (done.exit_code, done.attempt_count, done.lost_count) == (3, 1, 0)
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_where_one_server_is_gone_another_is_asked(server: Server, client: Client) -> None:
+    for directory in short_directory():
+        other = Server(directory, "--slots", "0", env=ENV, database=server.database)
+        with other, at_work(server.unix_address, other.unix_address) as worker:
+            job = until(client, client.create(SLEEP), 1)
+            server.kill()
+            logged(worker, "server_left")
+            with Client(other.unix_address) as elsewhere:
+                assert elsewhere.cancel(job, wait=True).state is State.CANCELLED
+                ended = elsewhere.wait(elsewhere.create(["true"]), timeout=30)
+                assert ended.state is State.SUCCEEDED
+        server.start()
+
+
+# --- cut off ----------------------------------------------------------------------------------
+
+
+def witness(client: Client, lock: Path) -> tuple[Job, psutil.Process]:
+    """A job that holds a lock, and its process."""
+    retry = RetryPolicy(max_attempts=1, max_lost=5)
+    job = client.create([sys.executable, "-c", WITNESS, str(lock)], retry_policy=retry)
+    job = until(client, job, 1)
+    return job, holder_of(job)
+
+
+def holder_of(job: Job) -> psutil.Process:
+    """The process of the newest attempt of a job."""
+
+    def look() -> psutil.Process | None:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                variables = process.environ()
+                known = variables.get("JOBSERVICE_JOB_ID"), variables.get("JOBSERVICE_ATTEMPT")
+                if known == (job.job_id, str(job.attempt_count)):
+                    return process
+        return None
+
+    found = wait_until(look, what="the process of the job")
+    assert found is not None
+    return found
+
+
+def is_gone(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+def logged(worker: RemoteWorker, event: str, times: int = 1) -> None:
+    """Wait until the worker has said something, so often."""
+    wanted = f'"event": "{event}"'
+    wait_until(lambda: worker.log_path.read_text().count(wanted) >= times, what=event)
+
+
+def test_a_short_cut_changes_nothing(server: Server, client: Client, tmp_path: Path) -> None:
+    with Proxy(server.tcp_address) as proxy, at_work(proxy.address) as worker:
+        job, process = witness(client, tmp_path / "lock")
+        proxy.set(BLACK_HOLE)
+        logged(worker, "extend_failed")
+        proxy.set(CALM)
+        before = client.workers.get(worker.worker_id).contact_at
+        wait_until(lambda: client.workers.get(worker.worker_id).contact_at > before)
+        assert not is_gone(process)
+        assert client.get(job).attempt_count == 1
+        assert client.cancel(job, wait=True).state is State.CANCELLED
+
+
+@pytest.mark.slow
+def test_after_a_long_cut_another_has_the_job_and_never_two_at_once(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    with Proxy(server.tcp_address) as proxy, at_work(proxy.address) as cut_off:
+        job, process = witness(client, tmp_path / "lock")
+        proxy.set(BLACK_HOLE)
+        with at_work(server.tcp_address) as another:
+            wait_until(lambda: is_gone(process), what="the end of what is cut off")
+            gone_at = dt.datetime.now(dt.UTC)
+            assert client.get(job).attempt_count == 1
+            logged(cut_off, "attempts_ended_in_silence")
+            again = until(client, job, 2)
+            first, second = again.attempts
+            assert second.worker_id == another.worker_id
+            assert second.claimed_at > gone_at
+            assert (first.state, again.lost_count) == (AttemptState.LOST, 1)
+            silence = dt.timedelta(seconds=LEASE_S / 6)
+            assert first.ended_at is not None
+            assert first.ended_at - gone_at > silence
+            proxy.set(CALM)
+            before = client.workers.get(cut_off.worker_id).contact_at
+            wait_until(lambda: client.workers.get(cut_off.worker_id).contact_at > before)
+            assert not is_gone(holder_of(again))
+            assert client.cancel(job, wait=True).attempt_count == 2
+    assert not (tmp_path / "lock.overlap").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_runner_ends_what_a_dead_or_frozen_worker_left(
+    server: Server, client: Client, tmp_path: Path, how: signal.Signals
+) -> None:
+    with at_work(server.tcp_address) as worker:
+        job, process = witness(client, tmp_path / "lock")
+        os.kill(worker.pid, how)
+        wait_until(lambda: is_gone(process), what="the end of what nobody renews")
+        assert client.get(job).attempt_count == 1
+        if how is signal.SIGSTOP:
+            os.kill(worker.pid, signal.SIGCONT)
+        else:
+            worker.wait()
+            worker.start()
+        again = until(client, job, 2)
+        assert [each.state for each in again.attempts] == [AttemptState.LOST, AttemptState.RUNNING]
+        assert client.cancel(job, wait=True).state is State.CANCELLED
+    assert not (tmp_path / "lock.overlap").exists()

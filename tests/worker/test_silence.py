@@ -1,0 +1,228 @@
+"""A worker on another host, and how long it goes on without an answer, on a clock that jumps."""
+
+import asyncio
+import datetime as dt
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from jobservice.clock import SystemClock
+from jobservice.engine import cancel, submit
+from jobservice.engine.claim import Leases
+from jobservice.engine.parts import Parts, Signals
+from jobservice.engine.sweep import Sweeps
+from jobservice.errors import StoreUnavailable, Unavailable
+from jobservice.model.attempt import Fence
+from jobservice.model.job import AttemptState, Job
+from jobservice.model.lease import (
+    AttemptEnd,
+    AttemptStart,
+    Claim,
+    LeaseAnswer,
+    LiveAttempt,
+    ProgressReport,
+)
+from jobservice.model.spec import Command, JobSpec
+from jobservice.model.worker import WorkerInfo
+from jobservice.store.port import JobKey
+from jobservice.store.sqlite.store import SqliteStore
+from jobservice.testing.clock import JumpClock
+from jobservice.testing.executor import ScriptedExecutor
+from jobservice.worker.loop import Worker
+
+TENANT = "default"
+LEASE_S, SILENT_S, TAKEN_S = 30.0, 20.0, 35.0
+
+
+class Network:
+    """The way to the service: it may be cut, and the service may have lost its store."""
+
+    def __init__(self, leases: Leases, clock: JumpClock) -> None:
+        self._leases = leases
+        self._clock = clock
+        self._hear: Callable[[float], None] = lambda _: None
+        self.is_cut = False
+        self.has_no_store = False
+        self.sleeps_s = 0.0
+        """How long the host of the worker sleeps once it was granted a lease; it is cut off then."""
+        self.finished: list[Fence] = []
+
+    def _pass(self) -> None:
+        if self.is_cut:
+            raise Unavailable("The server does not answer.")
+        self._hear(self._clock.monotonic_s())
+        if self.has_no_store:
+            raise StoreUnavailable
+
+    async def register(self, info: WorkerInfo) -> float:
+        self._pass()
+        return await self._leases.register(info)
+
+    async def claim(self, worker_id: str, limit: int, wait_s: float) -> Sequence[Claim]:
+        self._pass()
+        claims = await self._leases.claim(worker_id, limit, wait_s)
+        if claims and self.sleeps_s:
+            self.is_cut = True
+            sleeps_s, self.sleeps_s = self.sleeps_s, 0.0
+            self._clock.advance(sleeps_s)
+        return claims
+
+    async def start(self, starts: Sequence[AttemptStart]) -> Sequence[bool]:
+        self._pass()
+        return await self._leases.start(starts)
+
+    async def finish(self, ends: Sequence[AttemptEnd]) -> Sequence[bool]:
+        self._pass()
+        self.finished += [end.fence for end in ends]
+        return await self._leases.finish(ends)
+
+    async def unclaim(self, fences: Sequence[Fence]) -> Sequence[bool]:
+        self._pass()
+        return await self._leases.unclaim(fences)
+
+    async def extend(self, worker_id: str, fences: Sequence[Fence]) -> Sequence[LeaseAnswer]:
+        self._pass()
+        return await self._leases.extend(worker_id, fences)
+
+    async def report_progress(self, reports: Sequence[ProgressReport]) -> Sequence[bool]:
+        self._pass()
+        return await self._leases.report_progress(reports)
+
+    async def list_live(self, worker_id: str) -> Sequence[LiveAttempt]:
+        self._pass()
+        return await self._leases.list_live(worker_id)
+
+    def on_stop(self, hear: Callable[[Sequence[Fence]], None]) -> None:
+        self._leases.on_stop(hear)
+
+    def on_contact(self, hear: Callable[[float], None]) -> None:
+        self._hear = hear
+
+
+class Bench:
+    """A store, and a worker behind a network."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.clock = JumpClock()
+        self.parts = Parts(store, self.clock, random.Random(0), Signals())
+        self.leases = Leases(self.parts, lease_s=LEASE_S)
+        self.network = Network(self.leases, self.clock)
+        self.executor = ScriptedExecutor(self.clock)
+        self.sweeps = Sweeps(
+            self.parts,
+            remove_files=lambda jobs: asyncio.sleep(0, [True] * len(jobs)),
+            lease_s=LEASE_S,
+            poll_s=5,
+            retention=dt.timedelta(days=7),
+        )
+        self.worker = Worker(
+            info=WorkerInfo("w", slots=1),
+            dispatcher=self.network,
+            executor=self.executor,
+            directory_of=lambda job_id, attempt: Path("/nowhere") / f"{job_id}-{attempt}",
+            clock=self.clock,
+            poll_s=5,
+        )
+
+    async def submit(self) -> str:
+        [job] = await submit.submit(self.parts, TENANT, [JobSpec(Command(("true",)))], None)
+        return job.job_id
+
+    async def job(self, job_id: str) -> Job:
+        return await cancel.get_job(self.parts, JobKey(TENANT, job_id))
+
+    async def until(self, fact: Callable[[], object]) -> None:
+        """Until something is so, without time passing."""
+        async with asyncio.timeout(10):
+            while not fact():
+                await SystemClock().sleep(0.002)
+
+    async def runs(self) -> Fence:
+        await self.until(lambda: self.executor.running)
+        [fence] = self.executor.running
+        return fence
+
+    async def beats(self, count: int = 1) -> None:
+        """Let time pass until the worker was answered so often."""
+        for _ in range(count):
+            before = self.executor.kept_until_s
+            while self.executor.kept_until_s == before:
+                self.clock.advance(0.5)
+                await SystemClock().sleep(0.005)
+
+    async def pass_alone(self, seconds: float) -> list[Fence]:
+        """Let time pass without an answer; what the runner ended in it."""
+        ended: list[Fence] = []
+        for _ in range(round(seconds)):
+            self.clock.advance(1)
+            ended += self.executor.end_in_silence()
+        return ended
+
+
+@pytest.fixture
+async def bench(quick_path: Path) -> AsyncIterator[Bench]:
+    store = await SqliteStore.open(quick_path / "jobs.db")
+    made = Bench(store)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(made.worker.run())
+        yield made
+        task.cancel()
+    await store.close()
+
+
+async def test_what_runs_goes_on_while_somebody_answers(bench: Bench) -> None:
+    await bench.submit()
+    fence = await bench.runs()
+    await bench.beats(20)
+    assert list(bench.executor.running) == [fence]
+    assert await bench.sweeps.expire() == 0
+
+
+async def test_without_an_answer_all_ends_at_twenty_seconds_and_nothing_is_told(
+    bench: Bench,
+) -> None:
+    job_id = await bench.submit()
+    fence = await bench.runs()
+    await bench.beats(3)
+    bench.network.is_cut = True
+    assert await bench.pass_alone(SILENT_S - 1) == []
+    assert await bench.pass_alone(1) == [fence]
+    await bench.until(lambda: not bench.executor.ended)
+    bench.network.is_cut = False
+    assert await bench.pass_alone(TAKEN_S - SILENT_S - 1) == []
+    assert await bench.sweeps.expire() == 0
+    bench.network.is_cut = True  # so that what comes of the loss stays where it is
+    await bench.pass_alone(1)
+    assert await bench.sweeps.expire() == 1
+    job = await bench.job(job_id)
+    assert [each.state for each in job.attempts] == [AttemptState.LOST]
+    assert bench.network.finished == []
+
+
+async def test_an_answer_that_the_store_is_away_is_an_answer(bench: Bench) -> None:
+    await bench.submit()
+    fence = await bench.runs()
+    bench.network.has_no_store = True
+    await bench.beats(20)
+    assert list(bench.executor.running) == [fence]
+    bench.network.has_no_store = False
+    await bench.beats()
+    bench.executor.end(fence, exit_code=0)
+    await bench.until(lambda: bench.network.finished)
+
+
+async def test_a_lease_that_lay_unread_while_the_host_slept_is_not_used(bench: Bench) -> None:
+    bench.network.sleeps_s = SILENT_S + 1
+    job_id = await bench.submit()
+    await bench.until(lambda: bench.network.is_cut)
+    assert await bench.pass_alone(1) == []
+    assert bench.executor.orders == {}
+    bench.network.is_cut = False
+    while not bench.executor.orders:
+        bench.clock.advance(1)
+        await bench.sweeps.expire()
+        await SystemClock().sleep(0.01)
+    [fence] = bench.executor.orders
+    assert (fence.job_id, fence.epoch) == (job_id, 2)  # handed back, or lost, and claimed anew
