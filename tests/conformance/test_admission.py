@@ -9,7 +9,7 @@ import pytest
 from jobservice.model.event import EventKind
 from jobservice.model.job import NewJob
 from jobservice.model.lifecycle import Reason, State
-from jobservice.model.limit import ConcurrencyKey
+from jobservice.model.limit import ConcurrencyKey, OnConflict
 from jobservice.model.queue import OnFull, Pause, PauseMode
 from jobservice.model.spec import Command
 from jobservice.store.port import Inserted, Insertion, Refusal, RequestKey, Store
@@ -168,3 +168,13 @@ async def test_who_gives_way_lets_go_of_its_key(store: Store) -> None:
     assert (await job(store, first)).state is State.SKIPPED
     assert len(await claim(store, 10)) == 1
     await check_invariants(store, beginning=BEGINNING)
+
+
+async def test_who_is_refused_for_its_key_has_nobody_give_way(store: Store) -> None:
+    key = ConcurrencyKey("k", on_conflict=OnConflict.REJECT)
+    await insert(store, new_job(queue="elsewhere", concurrency_keys=(key,)), new_job())
+    for on_full in (OnFull.REPLACE_OLDEST, OnFull.REPLACE_NEWEST):
+        await bound(store, max_depth=1, on_full=on_full)
+        refused = await submit(store, new_job(concurrency_keys=(key,)))
+        assert refused.insertion is Insertion.KEY_TAKEN
+    assert set((await states(store)).values()) == {State.QUEUED}

@@ -151,6 +151,47 @@ async def test_replace_queued_takes_the_first_place(store: Store) -> None:
     await check_invariants(store, beginning=BEGINNING)
 
 
+async def test_who_is_refused_for_one_key_takes_nothing_at_another(store: Store) -> None:
+    running, *waiting = await held_and_waiting(store)
+    taken = ConcurrencyKey("other", on_conflict=OnConflict.REJECT)
+    await insert(store, new_job(concurrency_keys=(taken,)))
+    for policy in (OnConflict.CANCEL_RUNNING, OnConflict.CANCEL_QUEUED, OnConflict.REPLACE_QUEUED):
+        first = ConcurrencyKey("k", on_conflict=policy)
+        refused = await submit(store, new_job(concurrency_keys=(first, taken)))
+        assert (refused.insertion, refused.key) == (Insertion.KEY_TAKEN, "other")
+    assert (await job(store, running)).state is State.RUNNING
+    assert [(await job(store, each)).state for each in waiting] == [State.QUEUED] * 2
+
+
+async def test_the_first_of_all_places_is_taken(store: Store) -> None:
+    running, first, _ = await held_and_waiting(store)
+    other = ConcurrencyKey("other", on_conflict=OnConflict.REPLACE_QUEUED)
+    await insert(store, new_job(concurrency_keys=(other,), created_at=at(3)))
+    key = ConcurrencyKey("k", on_conflict=OnConflict.REPLACE_QUEUED)
+    new = new_job(concurrency_keys=(key, other), created_at=at(50))
+    await insert(store, new)
+    between = keyed(created_at=at(2))
+    await insert(store, between)
+    await finish(store, end((await claim_of(store, running)).fence))
+    assert (await job(store, first)).state is State.SKIPPED
+    assert [each.fence.job_id for each in await claim(store, 10)] == [new.job_id]
+
+
+@pytest.mark.parametrize("policy", OnConflict)
+async def test_a_key_that_nobody_has_and_that_is_too_small(
+    store: Store, policy: OnConflict
+) -> None:
+    await store.save_limit(Limit(TENANT, LimitKind.KEY, "k", 0), now=NOW)
+    made = await submit(store, new := keyed(policy))
+    if policy is OnConflict.REJECT:
+        assert (made.insertion, made.job_ids) == (Insertion.KEY_TAKEN, ())
+        return
+    assert made.insertion is Insertion.CREATED
+    assert await claim(store, 10) == []
+    await store.save_limit(Limit(TENANT, LimitKind.KEY, "k", 1), now=NOW)
+    assert [each.fence.job_id for each in await claim(store, 10)] == [new.job_id]
+
+
 async def test_nothing_is_changed_by_a_check(store: Store) -> None:
     running, *waiting = await held_and_waiting(store)
     for policy in (OnConflict.CANCEL_RUNNING, OnConflict.CANCEL_QUEUED, OnConflict.REPLACE_QUEUED):

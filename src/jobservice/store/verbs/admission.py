@@ -1,9 +1,10 @@
 """Admission: whether a queue takes new jobs, judged in the transaction of their insert.
 
 A queue that is drained takes none. One with bounds on its depth or on the age of its oldest job is full
-where these are reached; then its rule says who gives way.
+where these are reached; then its rule says who gives way. Nobody does before all of the call is judged.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,15 @@ from jobservice.store.verbs.transaction import Transaction
 from jobservice.store.verbs.yielding import supersede
 
 REPLACED_MESSAGE = "made room in a full queue for {}"
+
+
+@dataclasses.dataclass(slots=True)
+class Room:
+    """What queues say to new jobs."""
+
+    refusal: Inserted | None = None
+    giving_way: list[JobKey] = dataclasses.field(default_factory=list)
+    """Jobs that are to end for them."""
 
 
 class Arriving(NamedTuple):
@@ -84,43 +94,39 @@ async def find_bounded(tx: Transaction, queues: Sequence[tuple[str, str]]) -> se
 
 
 async def admit(
-    tx: Transaction,
-    tenant: str,
-    coming: Sequence[Arriving],
-    jobs: Sequence[NewJob],
-    now_us: int,
-    *,
-    write: bool,
-) -> Inserted | None:
-    """Make room for a call in its queues; what it is answered where it does not come in.
+    tx: Transaction, tenant: str, coming: Sequence[Arriving], jobs: Sequence[NewJob], now_us: int
+) -> Room:
+    """Whether the queues of a call have room for it, or who makes some; nothing is written.
 
-    Everything that was accepted before must be written. Without `write` nobody is made to give way.
+    Everything that was accepted before must be written.
     """
     rows = [(n, tenant, each.queue) for n, each in enumerate(coming)]
     bounds = {coming[n]: _Bound._make(row) for n, *row in await tx.read("find_bounds", rows)}
-    giving_way: list[tuple[Arriving, _Bound, int]] = []
+    room = Room()
     for each, bound in bounds.items():
         if bound.is_drained(now_us):
-            return Inserted(Insertion.DRAINED, (), queue=each.queue)
+            return Room(Inserted(Insertion.DRAINED, (), queue=each.queue))
         surplus = bound.surplus(each.jobs, now_us)
         if not surplus:
             continue
         if bound.on_full == OnFull.COALESCE and len(jobs) == 1:
-            return await _coalesce(tx, jobs[0], bound.full(each.jobs, now_us))
+            return Room(await _coalesce(tx, jobs[0], bound.full(each.jobs, now_us)))
         replaces = bound.on_full in {OnFull.REPLACE_OLDEST, OnFull.REPLACE_NEWEST}
         if not replaces or surplus > bound.depth:
-            return _full(each.queue, bound.full(each.jobs, now_us))
-        giving_way.append((each, bound, surplus))
-    for each, bound, surplus in giving_way if write else ():
+            return Room(_full(each.queue, bound.full(each.jobs, now_us)))
         oldest = bound.on_full == OnFull.REPLACE_OLDEST
         name = "find_oldest_waiting" if oldest else "find_newest_waiting"
         found = await tx.read_all(name, tenant, each.queue, surplus)
         if len(found) < surplus:  # another server is at them
-            return _full(each.queue, bound.full(each.jobs, now_us))
-        keys = [JobKey(tenant, job_id) for [job_id] in found]
-        message = REPLACED_MESSAGE.format(f"job {jobs[0].job_id}")
-        await supersede(tx, keys, message, now_us)
-    return None
+            return Room(_full(each.queue, bound.full(each.jobs, now_us)))
+        room.giving_way += [JobKey(tenant, job_id) for [job_id] in found]
+    return room
+
+
+async def make_room(tx: Transaction, room: Room, job: NewJob, now_us: int) -> None:
+    """End the jobs that give way to new ones, the first of which is `job`."""
+    message = REPLACED_MESSAGE.format(f"job {job.job_id}")
+    await supersede(tx, room.giving_way, message, now_us)
 
 
 def _full(queue: str, bound: str) -> Inserted:

@@ -2,7 +2,8 @@
 
 Most jobs wait (`keys.py`). One that says otherwise looks at the jobs that name its key and are not
 final, whether they run or not: their weights and its own are more than the limit allows, or not. It is
-decided in the transaction of the insert; nobody else adds to the key until the commit.
+decided in the transaction of the insert; nobody else adds to the key until the commit. Others give way
+only once all of its keys are judged: a job that is refused changes nothing.
 """
 
 import dataclasses
@@ -24,15 +25,21 @@ HOLDERS = 10
 STOPPED_MESSAGE = "its key {} is wanted by {}"
 
 
+class _Yielding(NamedTuple):
+    """Jobs that give way at a key."""
+
+    key: ConcurrencyKey
+    jobs: list[JobKey]
+
+
 @dataclasses.dataclass(slots=True)
 class Place:
-    """What the resolution of conflicts means for the new job."""
+    """What the keys of a new job mean for it and for others."""
 
     refusal: Inserted | None = None
     claim_key: int | None = None
     """Of the job whose place it takes."""
-    stopped: list[Fence] = dataclasses.field(default_factory=list)
-    """Attempts that are to end."""
+    yielding: list[_Yielding] = dataclasses.field(default_factory=list)
 
 
 class _Member(NamedTuple):
@@ -53,34 +60,30 @@ def has_policy(job: NewJob) -> bool:
     return any(key.on_conflict is not OnConflict.QUEUE for key in job.spec.concurrency_keys)
 
 
-async def resolve(
-    tx: Transaction, job: NewJob, leaving: Collection[str], now_us: int, *, write: bool
-) -> Place:
-    """Make room for a job as its keys say; jobs that are `leaving` hold none any more.
+async def resolve(tx: Transaction, job: NewJob, leaving: Collection[str]) -> Place:
+    """Who makes room for a job at its keys; jobs that are `leaving` hold none any more.
 
-    Without `write` nothing is changed.
-    Everything that was accepted before must be written.
+    Nothing is written. Everything that was accepted before must be written.
     """
-    place = Place()
+    place, gone = Place(), set(leaving)
     keys = [key for key in job.spec.concurrency_keys if key.on_conflict is not OnConflict.QUEUE]
     known = await rules(tx, [(job.tenant, key.key) for key in keys])
     for key in keys:
         name = job.tenant, key.key
         most = most_running(key, known.get(name))
-        members = [each for each in await _members(tx, name) if each.job_id not in leaving]
+        members = [each for each in await _members(tx, name) if each.job_id not in gone]
         surplus = sum(each.weight(key.key) for each in members) + key.weight
         if most is None or surplus <= most:
             continue
         if key.on_conflict is OnConflict.REJECT:
             ids = tuple(each.job_id for each in members[:HOLDERS])
-            place.refusal = Inserted(Insertion.KEY_TAKEN, ids, key=key.key)
-        elif key.on_conflict is OnConflict.RETURN_EXISTING:
+            return Place(Inserted(Insertion.KEY_TAKEN, ids, key=key.key))
+        if key.on_conflict is not OnConflict.RETURN_EXISTING:
+            _give_way(job.tenant, key, members, surplus - most, place)
+            gone.update(each.job_id for each in place.yielding[-1].jobs if not _runs(key))
+        elif members:  # else nobody has the key, and it waits
             newest = max(members, key=lambda each: each.job_id)
-            place.refusal = Inserted(Insertion.STOOD_FOR, (newest.job_id,), key=key.key)
-        elif write:
-            await _give_way(tx, job, key, members, surplus - most, place, now_us)
-        if place.refusal is not None:
-            break
+            return Place(Inserted(Insertion.STOOD_FOR, (newest.job_id,), key=key.key))
     return place
 
 
@@ -89,30 +92,40 @@ async def _members(tx: Transaction, name: Key) -> list[_Member]:
     return [_Member._make(row) for _, *row in rows]
 
 
-async def _give_way(
-    tx: Transaction,
-    job: NewJob,
-    key: ConcurrencyKey,
-    members: Sequence[_Member],
-    surplus: int,
-    place: Place,
-    now_us: int,
+def _runs(key: ConcurrencyKey) -> bool:
+    """Whether those that give way at a key run: then they hold their keys until they have stopped."""
+    return key.on_conflict is OnConflict.CANCEL_RUNNING
+
+
+def _give_way(
+    tenant: str, key: ConcurrencyKey, members: Sequence[_Member], surplus: int, place: Place
 ) -> None:
-    message = STOPPED_MESSAGE.format(key.key, f"job {job.job_id}")
-    waiting = [each for each in members if each.state in {State.QUEUED, State.SCHEDULED}]
-    waiting_keys = [JobKey(job.tenant, each.job_id) for each in waiting]
-    if key.on_conflict is OnConflict.CANCEL_QUEUED:
-        await end_waiting(tx, waiting_keys, Reason.SUPERSEDED, message, now_us)
-    elif key.on_conflict is OnConflict.REPLACE_QUEUED:
-        await supersede(tx, waiting_keys, message, now_us)
-        queued = [each.claim_key for each in waiting if each.state == State.QUEUED]
-        place.claim_key = min(queued, default=None)
-    else:
+    if _runs(key):
         live = sorted((each for each in members if each.state in LIVE), key=lambda m: m.job_id)
         wanted = []
         for each in live:
             if surplus <= 0:
                 break
             surplus -= each.weight(key.key)
-            wanted.append(JobKey(job.tenant, each.job_id))
-        place.stopped += await stop_for(tx, wanted, Reason.SUPERSEDED, message, now_us)
+            wanted.append(each)
+    else:
+        wanted = [each for each in members if each.state in {State.QUEUED, State.SCHEDULED}]
+    if key.on_conflict is OnConflict.REPLACE_QUEUED:
+        queued = [each.claim_key for each in wanted if each.state == State.QUEUED]
+        queued += [] if place.claim_key is None else [place.claim_key]
+        place.claim_key = min(queued, default=None)
+    place.yielding.append(_Yielding(key, [JobKey(tenant, each.job_id) for each in wanted]))
+
+
+async def give_way(tx: Transaction, place: Place, job: NewJob, now_us: int) -> tuple[Fence, ...]:
+    """Have others make room for a job; returns the attempts that are to end."""
+    stopped: list[Fence] = []
+    for key, jobs in place.yielding:
+        message = STOPPED_MESSAGE.format(key.key, f"job {job.job_id}")
+        if key.on_conflict is OnConflict.CANCEL_QUEUED:
+            await end_waiting(tx, jobs, Reason.SUPERSEDED, message, now_us)
+        elif key.on_conflict is OnConflict.REPLACE_QUEUED:
+            await supersede(tx, jobs, message, now_us)
+        else:
+            stopped += await stop_for(tx, jobs, Reason.SUPERSEDED, message, now_us)
+    return tuple(stopped)

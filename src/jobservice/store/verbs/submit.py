@@ -12,7 +12,14 @@ from jobservice.model.job import NewJob
 from jobservice.model.lifecycle import FIRST, State
 from jobservice.store.port import Inserted, Insertion, JobKey, RequestKey
 from jobservice.store.rows import Columns, dump_json, job_row, keys_of, parse_json, spec_row
-from jobservice.store.verbs.admission import Arriving, admit, arriving, find_bounded
+from jobservice.store.verbs.admission import (
+    Arriving,
+    Room,
+    admit,
+    arriving,
+    find_bounded,
+    make_room,
+)
 from jobservice.store.verbs.arrivals import (
     Family,
     Judged,
@@ -22,7 +29,7 @@ from jobservice.store.verbs.arrivals import (
     missing,
 )
 from jobservice.store.verbs.children import INDEPENDENT, Key, Parent, find_parents
-from jobservice.store.verbs.conflicts import has_policy, resolve
+from jobservice.store.verbs.conflicts import Place, give_way, has_policy, resolve
 from jobservice.store.verbs.keys import first_places, join
 from jobservice.store.verbs.transaction import EventRow, Row, Transaction, change
 from jobservice.store.verbs.unique import Uniqueness, judge_unique, replace
@@ -174,13 +181,21 @@ async def _insert(
     stopped: tuple[Fence, ...] = ()
     if is_bounded or call.has_policy or unique.replaced:
         await inserts.write()
-        refusal = await _admit(tx, call, known) if is_bounded else None
-        if refusal is None and call.has_policy:
-            call, refusal, stopped = await _resolve(tx, call, unique.replaced, known)
+        room = Room()
+        if is_bounded:
+            room = await admit(tx, call.tenant, call.coming, call.new, call.created_us)
+        leaving = {*unique.replaced, *(each.job_id for each in room.giving_way)}
+        judge_keys = call.has_policy and room.refusal is None
+        place = await _place(tx, call, leaving) if judge_keys else Place()
+        refusal = room.refusal or place.refusal
         if refusal is not None:
+            await _remember_stand_in(tx, call, refusal, known)
             return await _standing(tx, refusal, call)
         if not call.validate_only:
+            await make_room(tx, room, call.new[0], call.created_us)
+            stopped = await give_way(tx, place, call.new[0], call.created_us)
             await replace(tx, call.new[0], unique.replaced, call.created_us)
+        call = _at(call, place.claim_key)
         await inserts.look_again()
     return await _standing(tx, _accept(call, inserts, known, stopped), call)
 
@@ -241,32 +256,19 @@ async def _bounded(tx: Transaction, calls: Sequence[InsertCall]) -> set[tuple[st
     return bounded
 
 
-async def _admit(tx: Transaction, call: InsertCall, known: _Known) -> Inserted | None:
-    """What a call is answered that its queues do not let in."""
-    write = not call.validate_only
-    answer = await admit(tx, call.tenant, call.coming, call.new, call.created_us, write=write)
-    await _remember_stand_in(tx, call, answer, known)
-    return answer
-
-
-async def _resolve(
-    tx: Transaction, call: InsertCall, leaving: Collection[str], known: _Known
-) -> tuple[InsertCall, Inserted | None, tuple[Fence, ...]]:
-    """What the keys of a call's job mean for it.
-
-    Returns:
-        The call with the place that its job takes, what it is answered where it does not come in, and
-        the attempts that have to end for it.
-    """
+async def _place(tx: Transaction, call: InsertCall, leaving: Collection[str]) -> Place:
+    """What the keys of a call's job mean for it; nobody else adds to them until the commit."""
     await tx.alone()
     [job] = call.new
-    place = await resolve(tx, job, leaving, call.created_us, write=not call.validate_only)
-    await _remember_stand_in(tx, call, place.refusal, known)
-    if place.claim_key is not None:
-        [row] = call.jobs
-        row = (*row[:_CLAIM_KEY], place.claim_key, *row[_CLAIM_KEY + 1 :])
-        call = dataclasses.replace(call, jobs=[row])
-    return call, place.refusal, tuple(place.stopped)
+    return await resolve(tx, job, leaving)
+
+
+def _at(call: InsertCall, claim_key: int | None) -> InsertCall:
+    """A call whose job takes the place of another, if that is given."""
+    if claim_key is None:
+        return call
+    [row] = call.jobs
+    return dataclasses.replace(call, jobs=[(*row[:_CLAIM_KEY], claim_key, *row[_CLAIM_KEY + 1 :])])
 
 
 async def _remember_stand_in(
