@@ -439,6 +439,20 @@ async def test_a_rate_waits_and_does_not_fail(store: Store) -> None:
     assert await store.next_due_at() is None
 
 
+async def test_a_rate_that_is_taken_away_is_forgotten(store: Store) -> None:
+    await limit_key(store, "api", rate=EVERY_TEN_S)
+    jobs = [keyed("api") for _ in range(3)]
+    await insert(store, *jobs)
+    assert await ids(store) == [jobs[0].job_id]
+    await limit_key(store, "api", 1)
+    assert await ids(store) == []
+    assert await store.next_due_at() is None
+    assert await store.wake_rates(now=at(10), limit=10) == 0
+    await limit_key(store, "api", rate=EVERY_TEN_S)
+    assert await ids(store) == [jobs[1].job_id]
+    assert await store.next_due_at() == at(10)
+
+
 async def test_a_burst_goes_at_once(store: Store) -> None:
     await limit_key(store, "api", rate=Rate(6, dt.timedelta(minutes=1), burst=3))
     await insert(store, *[keyed("api") for _ in range(9)])

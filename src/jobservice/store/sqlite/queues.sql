@@ -42,7 +42,7 @@ FROM (
 )
 
 -- name: save_limits
--- Put limits; what a rate has used so far stays.
+-- Put limits; what a rate has used so far stays, until there is no rate.
 INSERT INTO limits (
     {{limit_columns}}
 )
@@ -52,7 +52,9 @@ VALUES /*each*/ (
 ON CONFLICT (tenant, kind, name) DO UPDATE
 SET max_running = excluded.max_running, rate_starts = excluded.rate_starts,
     rate_period_us = excluded.rate_period_us, rate_burst = excluded.rate_burst,
-    weight = excluded.weight, updated_us = excluded.updated_us
+    weight = excluded.weight, updated_us = excluded.updated_us,
+    used_until_us = CASE WHEN excluded.rate_starts IS NULL THEN 0 ELSE limits.used_until_us END,
+    wake_us = CASE WHEN excluded.rate_starts IS NULL THEN NULL ELSE limits.wake_us END
 
 -- name: delete_limits
 -- Forget limits.
