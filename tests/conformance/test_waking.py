@@ -79,7 +79,7 @@ async def test_a_job_that_is_queued_again_leaves_its_key_to_other_queues(
     assert await ids(store) == [other.job_id]
 
 
-@pytest.mark.parametrize("how", ["moved", "edited"])
+@pytest.mark.parametrize("how", ["moved", "edited", "sent to another queue"])
 async def test_those_behind_a_heavy_job_go_on_when_it_gives_its_place_up(
     store: Store, how: str
 ) -> None:
@@ -96,7 +96,8 @@ async def test_those_behind_a_heavy_job_go_on_when_it_gives_its_place_up(
     if how == "moved":
         await store.move_job(key_of(heavy), Move.BOTTOM, None, now=at(1))
     else:
-        await store.update_job(key_of(heavy), {"priority": -1}, edit_version=None, now=at(1))
+        edits = {"priority": -1} if how == "edited" else {"queue": "other"}
+        await store.update_job(key_of(heavy), edits, edit_version=None, now=at(1))
     assert await ids(store) == [each.job_id for each in light]
 
 

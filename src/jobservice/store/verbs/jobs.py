@@ -29,6 +29,8 @@ CANCELLED_MESSAGE = "cancelled on request"
 STOPPING_MESSAGE = "its stop was asked for"
 HELD_MESSAGE = "held on request"
 _STOP_MESSAGES = {State.CANCELLED: CANCELLED_MESSAGE, State.STOPPING: STOPPING_MESSAGE}
+_MOVING = frozenset({"priority", "queue"})
+"""Edits that give a job another place: those behind it need not wait with it any more."""
 _MAY_BE_HELD = WAITING - {State.HELD}
 _BELONGINGS = (
     "delete_specs",
@@ -335,7 +337,7 @@ async def _write_edits(tx: Transaction, changes: Sequence[_Edit], now_us: int) -
         timing = start_us, counted_us, expires_us, now_us
         rows.append((*each.ids, position, job.edit_version, place, *timing, *editable_row(spec)))
     await change(tx, "update_jobs", rows)
-    moved = [each for each in changes if "priority" in each.edits]
+    moved = [each for each in changes if not _MOVING.isdisjoint(each.edits)]
     await free(tx, [(each.ids[0], each.job.keys) for each in moved])
 
 
