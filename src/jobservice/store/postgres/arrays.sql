@@ -184,9 +184,10 @@ FOR UPDATE OF jobs SKIP LOCKED
 -- name: count_unwanted_indices
 -- How many indices of an array are marked for their deletion and still there; counted up to a bound.
 SELECT count(*) FROM (
-    SELECT 1 FROM jobs
-    WHERE tenant = $1 AND array_id = $2 AND delete_requested
-    ORDER BY tenant, job_id
+    SELECT 1 FROM (
+        SELECT array_id FROM jobs WHERE tenant = $1 AND delete_requested ORDER BY tenant, job_id OFFSET 0
+    ) AS marked
+    WHERE array_id = $2
     LIMIT $3
 ) AS bounded
 

@@ -37,7 +37,7 @@ WHERE queues.tenant = gone.tenant AND queues.name = gone.name
 -- name: find_first_waiting
 -- The job that has waited longest in a queue: a row, or none.
 SELECT queued_us, job_id FROM jobs
-WHERE state = {State.QUEUED} AND tenant = $1 AND queue = $2
+WHERE state - 0 = {State.QUEUED} AND tenant = $1 AND queue = $2
 ORDER BY queued_us
 LIMIT 1
 
@@ -82,9 +82,9 @@ LIMIT $5
 SELECT
     (SELECT count(*) FROM (
         SELECT 1 FROM jobs
-        WHERE state = {State.QUEUED} AND tenant = $1 AND queue = $2 LIMIT $3) AS counted),
+        WHERE state - 0 = {State.QUEUED} AND tenant = $1 AND queue = $2 LIMIT $3) AS counted),
     (SELECT min(queued_us) FROM jobs
-        WHERE state = {State.QUEUED} AND tenant = $1 AND queue = $2),
+        WHERE state - 0 = {State.QUEUED} AND tenant = $1 AND queue = $2),
     (SELECT count(*)
         FROM (SELECT tenant, queue FROM jobs WHERE lease_until_us IS NOT NULL OFFSET 0) AS live
         WHERE live.tenant = $1 AND live.queue = $2)
@@ -182,11 +182,11 @@ WHERE queues.pause_mode = {PauseMode.DRAIN} OR max_depth IS NOT NULL OR max_age_
 SELECT wanted.n, pause_mode, pause_until_us, max_depth, max_age_us, on_full,
     (SELECT count(*) FROM (
         SELECT 1 FROM jobs
-        WHERE jobs.state = {State.QUEUED} AND jobs.tenant = wanted.tenant
+        WHERE jobs.state - 0 = {State.QUEUED} AND jobs.tenant = wanted.tenant
             AND jobs.queue = wanted.name
         LIMIT 100001) AS counted),
     (SELECT min(queued_us) FROM jobs
-        WHERE jobs.state = {State.QUEUED} AND jobs.tenant = wanted.tenant
+        WHERE jobs.state - 0 = {State.QUEUED} AND jobs.tenant = wanted.tenant
             AND jobs.queue = wanted.name)
 FROM (SELECT * FROM rows(n integer, tenant text, name text)) AS wanted
     CROSS JOIN LATERAL (
@@ -196,7 +196,7 @@ FROM (SELECT * FROM rows(n integer, tenant text, name text)) AS wanted
 -- name: find_oldest_waiting
 -- The jobs of a queue that have waited longest.
 SELECT job_id FROM jobs
-WHERE state = {State.QUEUED} AND tenant = $1 AND queue = $2
+WHERE state - 0 = {State.QUEUED} AND tenant = $1 AND queue = $2
 ORDER BY queued_us
 LIMIT $3
 FOR UPDATE SKIP LOCKED
@@ -204,7 +204,7 @@ FOR UPDATE SKIP LOCKED
 -- name: find_newest_waiting
 -- The jobs of a queue that have waited shortest.
 SELECT job_id FROM jobs
-WHERE state = {State.QUEUED} AND tenant = $1 AND queue = $2
+WHERE state - 0 = {State.QUEUED} AND tenant = $1 AND queue = $2
 ORDER BY queued_us DESC
 LIMIT $3
 FOR UPDATE SKIP LOCKED
@@ -214,7 +214,7 @@ FOR UPDATE SKIP LOCKED
 SELECT waiting.job_id
 FROM (
     SELECT tenant, job_id, queued_us FROM jobs
-    WHERE state = {State.QUEUED} AND tenant = $1 AND queue = $2 AND array_size IS NULL
+    WHERE state - 0 = {State.QUEUED} AND tenant = $1 AND queue = $2 AND array_size IS NULL
     ORDER BY queued_us DESC
     LIMIT 100000
 ) AS waiting
