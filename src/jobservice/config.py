@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0)]
+_PAIRS = r"^([^=,\s]+=[^,]*(,[^=,\s]+=[^,]*)*)?$"
 
 
 class HostSettings(BaseSettings):
@@ -25,6 +26,18 @@ class HostSettings(BaseSettings):
         ge=0,
         le=10_000,
         description="How many attempts run at once on this host; 0 runs nothing.",
+    )
+    labels: str = Field(
+        "",
+        pattern=_PAIRS,
+        description="What this host is, for jobs that ask for labels: NAME=VALUE, several with commas "
+        "between them.",
+    )
+    resources: str = Field(
+        "",
+        pattern=_PAIRS,
+        description="What attempts may take of this host: cpu=8,memory=32GiB,gpu=2 and whatever else "
+        "is counted; processors and memory that are not given are all that the host has.",
     )
     containment: Literal["auto", "cgroup", "subreaper"] = Field(
         "auto",

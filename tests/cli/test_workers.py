@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jobservice.testing.wait import wait_until
 from tests.cli.conftest import Shell
 
 
@@ -21,6 +22,36 @@ def test_the_worker_of_the_service_is_shown_drained_and_resumed(shell: Shell) ->
     assert shell.ok("wait", waiting).out.split()[1] == "SUCCEEDED"
     refused = shell("workers", "get", "nobody")
     assert (refused.code, "WORKER_NOT_FOUND" in refused.err) == (66, True)
+
+
+def test_a_job_says_what_it_asks_of_its_worker_and_waits_for_one(shell: Shell) -> None:
+    def waits(*asked: str) -> str:
+        job = shell.submit(*asked, "--", "true")
+        said = str(shell.ok("status", job, "--json").objects[0]["waiting_reason"])
+        shell.ok("cancel", job)
+        return said
+
+    said = waits("--require-label", "gpu=a100", "--require-label", "zone=b")
+    assert said == "waits for a worker with gpu=a100, zone=b: none of 1 worker has it"
+    said = waits("--cpu", "1000.5", "--memory", "1TiB", "--resource", "gpu=2")
+    assert said == (
+        "waits for a worker that is large enough: it takes cpu 1000.5, memory 1 TiB, gpu 2, and "
+        "none of 1 worker has so much"
+    )
+    [offered] = [each for each in shell.ok("workers", "list", "--json").objects if each["embedded"]]
+    cpu = int(offered["resources"]["cpu_millis"]) / 1000
+    first = shell.submit("--cpu", str(cpu), "--", "sleep", "600")
+    wait_until(lambda: shell.state(first) == "JOB_STATE_RUNNING")
+    said = waits("--cpu", "0.5")
+    assert said == (
+        "waits for room on a worker: it takes cpu 0.5, and the one that it fits on is full"
+    )
+    assert f"cpu {cpu:g}" in shell.ok("get", first).out
+    shell.ok("cancel", "--wait", first)
+    again = shell.submit("--cpu", "0.5", "--memory", "1MiB", "--", "true")
+    assert shell.ok("wait", again).out.split()[1] == "SUCCEEDED"
+    for wrong in (("--cpu", "x"), ("--memory", "4 parsecs"), ("--resource", "gpu=some")):
+        assert shell("submit", *wrong, "--", "true").code == 2
 
 
 def test_a_worker_that_makes_no_sense_says_why(alone: Shell, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from jobservice.store.sqlite.queries import QUERIES
 from jobservice.store.sqlite.store import SqliteStore
 from tests.conformance.values import insert_some
 
-WALKS = {"find_lanes": ("", "", "", 1000, "w"), "find_parked_keys": ("", "", 1000)}
+WALKS = {"find_lanes": ("", "", "", "", 1000, "w"), "find_parked_keys": ("", "", 1000)}
 
 
 async def steps(path: Path, name: str, count: int) -> int:

@@ -22,7 +22,7 @@ from tests.wire.values import commands, counts, instants, lengths, percents, siz
 
 numbers = st.integers(1, 2**31 - 1)
 fences = st.builds(Fence, texts, texts, numbers, numbers)
-resources = st.builds(Resources, sizes, sizes, st.dictionaries(texts, sizes, max_size=3))
+resources = st.builds(Resources, sizes, sizes, st.dictionaries(texts, numbers, max_size=3))
 infos = st.builds(
     WorkerInfo,
     texts,

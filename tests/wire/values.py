@@ -24,6 +24,7 @@ from jobservice.model.limit import (
 from jobservice.model.queue import Obstacle, OnFull, Pause, PauseMode, Queue, QueueStats
 from jobservice.model.spec import Command, Dependency, DependencyPolicy, JobSpec, RetryPolicy
 from jobservice.model.unique import OnDuplicate, UniqueKey, UniqueScope
+from jobservice.model.worker import ANYWHERE, Placement, Resources
 
 texts = st.text(max_size=20)
 instants = st.integers(0, 253_402_300_799_999_999).map(from_us)
@@ -114,6 +115,17 @@ specs = st.builds(
     start_delay=st.none() | lengths(315_360_000),
     concurrency_keys=st.lists(keys, max_size=3).map(tuple),
     unique_key=st.none() | unique_keys,
+    placement=st.just(ANYWHERE)
+    | st.builds(
+        Placement,
+        st.dictionaries(texts, texts, max_size=3).map(lambda each: dict(sorted(each.items()))),
+        st.builds(
+            Resources,
+            sizes,
+            sizes,
+            st.dictionaries(texts, st.integers(1, 2**63 - 1), max_size=3),
+        ),
+    ),
     fairness_key=texts,
     fairness_weight=st.integers(1, 1_000_000) | st.just(NORMAL_WEIGHT),
     queue_timeout=st.none() | lengths(315_360_000),

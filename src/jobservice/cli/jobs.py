@@ -36,7 +36,9 @@ from jobservice.client.values import JobStatus
 from jobservice.clock import SystemClock
 from jobservice.model.job import Attempt, Job
 from jobservice.model.limit import ConcurrencyKey
+from jobservice.model.placements import resources_words
 from jobservice.model.unique import OnDuplicate, UniqueKey, UniqueScope
+from jobservice.model.worker import Placement
 
 
 @click.command("status")
@@ -113,6 +115,7 @@ def _job_fields(job: Job) -> Iterator[tuple[str, str]]:
     yield "queue", f"{spec.queue}, priority {spec.priority}, cluster {spec.cluster}"
     yield "keys", ", ".join(map(_key, spec.concurrency_keys))
     yield "unique", "" if spec.unique_key is None else _unique(spec.unique_key)
+    yield "worker", _placement(spec.placement)
     yield "turns of", one_line(spec.fairness_key)
     yield "timeout", length(spec.timeout)
     yield "idle time", length(spec.idle_timeout)
@@ -128,6 +131,12 @@ def _job_fields(job: Job) -> Iterator[tuple[str, str]]:
     yield "next start", instant(job.start_at)
     yield "started", instant(job.started_at)
     yield "ended", instant(job.ended_at)
+
+
+def _placement(placement: Placement) -> str:
+    """What a job asks of its worker."""
+    labels = [f"{key}={one_line(value)}" for key, value in placement.labels.items()]
+    return ", ".join(filter(None, [*labels, resources_words(placement.resources)]))
 
 
 def _array(job: Job) -> str:

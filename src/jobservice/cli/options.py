@@ -17,6 +17,7 @@ from jobservice.errors import JobServiceError, Unavailable
 from jobservice.model.graph import Condition
 from jobservice.model.lifecycle import FINAL, State
 from jobservice.model.limit import ConcurrencyKey, OnConflict
+from jobservice.model.placements import amount_of
 from jobservice.model.spec import PRIORITIES, Dependency
 from jobservice.model.unique import OnDuplicate, UniqueScope
 
@@ -80,6 +81,22 @@ class Pair(click.ParamType[tuple[str, str]]):
         if not equals or not name:
             self.fail(f"{value!r} is not NAME=VALUE.", param, ctx)
         return name, rest
+
+
+class Amount(click.ParamType[float]):
+    """An amount of what the option is called after."""
+
+    name = "amount"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        try:
+            return amount_of(str(param.name if param else ""), value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
 
 
 class Key(click.ParamType[ConcurrencyKey]):
@@ -175,6 +192,7 @@ class AfterRule(click.ParamType[int | str]):
 
 CONDITIONS = [condition.name.lower() for condition in Condition]
 LENGTH = LengthOfTime()
+AMOUNT = Amount()
 INSTANT = Instant()
 AFTER = After()
 AFTER_RULE = AfterRule()

@@ -35,7 +35,7 @@ OF_A_JOB = (
     "queue", "priority", "job_type", "labels", "env", "stdin", "work_dir", "cluster", "timeout",
     "idle_timeout", "retries", "stop_grace", "output_limit_bytes", "keys", "on_conflict",
     "fairness_key", "fairness_weight", "queue_timeout", "total_timeout", "array", "array_items",
-    "max_parallel", "max_failures",
+    "max_parallel", "max_failures", "required_labels", "cpu", "memory", "resources",
 )  # fmt: skip
 """The options of `submit` that say what each job is."""
 TIMING = ("cron", "every", "phase", "at", "time_zone", "start_time", "end_time", "jitter")

@@ -21,6 +21,12 @@ from jobservice.server.main import serve
 @click.option("--tls-key", metavar="FILE", help="The private key of the certificate.")
 @click.option("--tls-ca", metavar="FILE", help="The authorities of the certificates of clients.")
 @click.option("--slots", type=int, metavar="N", help="How many attempts run at once [2].")
+@click.option("--labels", metavar="K=V,…", help="What this host is, for jobs that ask for labels.")
+@click.option(
+    "--resources",
+    metavar="NAME=N,…",
+    help="What jobs may take of it: cpu=8,memory=32GiB,gpu=2 [its processors and memory].",
+)
 @click.option(
     "--containment",
     type=click.Choice(["auto", "cgroup", "subreaper"]),

@@ -11,6 +11,7 @@ from jobservice.cli.exit_codes import exit_code_of
 from jobservice.cli.options import (
     AFTER,
     AFTER_RULE,
+    AMOUNT,
     INSTANT,
     KEY,
     LENGTH,
@@ -28,6 +29,7 @@ from jobservice.cli.progress import watch_to_the_end
 from jobservice.client.sync import Client
 from jobservice.model.job import Job
 from jobservice.model.limit import OnConflict
+from jobservice.model.placements import amount_of
 from jobservice.model.unique import UniqueKey, UniqueScope
 
 
@@ -156,6 +158,28 @@ from jobservice.model.unique import UniqueKey, UniqueScope
 @click.option(
     "--type", "job_type", metavar="NAME", help="What kind of work it is, for limits and filters."
 )
+@click.option(
+    "--require-label",
+    "required_labels",
+    type=PAIR,
+    multiple=True,
+    metavar="K=V",
+    help="Only on a worker with this label; may be given several times.",
+)
+@click.option(
+    "--cpu", type=AMOUNT, metavar="N", help="Take so many processors of the worker: 2, 0.5 [none]."
+)
+@click.option(
+    "--memory", type=AMOUNT, metavar="SIZE", help="Take so much of its memory: 4GiB [none]."
+)
+@click.option(
+    "--resource",
+    "resources",
+    type=PAIR,
+    multiple=True,
+    metavar="NAME=N",
+    help="Take so many of what it counts: gpu=1; may be given several times.",
+)
 @click.option("--fairness-key", metavar="KEY", help="Jobs with different keys take turns.")
 @click.option(
     "--fairness-weight", type=float, metavar="N", help="The share of its fairness key [1]."
@@ -213,6 +237,7 @@ def submit_command(
       jobservice submit --after "$build" --after "$lint:finished" -- ./publish
       jobservice submit --key db --key gpu:4:2 -- ./train
       jobservice submit --unique report-2026-11 --unique-window 1h -- ./report
+      jobservice submit --require-label disk=ssd --cpu 4 --memory 8GiB --resource gpu=1 -- ./train
       jobservice submit --array 1000 --max-parallel 8 -- ./simulate
     """
     request_id = given.pop("request_id") or ""
@@ -233,12 +258,16 @@ def given_options(given: dict[str, Any]) -> Any:
     """The options of the SDK that were given."""
     source: BinaryIO | None = given.pop("stdin")
     options = {name: value for name, value in given.items() if value not in {None, ()}}
-    for name in ("labels", "env"):
+    for name in ("labels", "env", "required_labels"):
         if name in options:
             options[name] = dict(options[name])
     if source is not None:
         options["stdin"] = source.read()
     _put_items(options)
+    amounts = {name: options.pop(name) for name in ("cpu", "memory") if name in options}
+    amounts |= {name: _count(name, text) for name, text in options.pop("resources", ())}
+    if amounts:
+        options["resources"] = amounts
     policy = options.pop("on_conflict", None)
     if policy is not None:
         if "keys" not in options:
@@ -251,6 +280,13 @@ def given_options(given: dict[str, Any]) -> Any:
     if unique is not None:
         options["unique"] = unique
     return options
+
+
+def _count(name: str, text: str) -> float:
+    try:
+        return amount_of(name, text)
+    except ValueError as error:
+        raise click.UsageError(f"--resource {name}: {error}.") from None
 
 
 def _unique(options: dict[str, Any]) -> UniqueKey | None:

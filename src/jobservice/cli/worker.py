@@ -28,6 +28,12 @@ from jobservice.server.remote_worker import work
 @click.option("--tls-cert", metavar="FILE", help="The certificate that it shows to servers.")
 @click.option("--tls-key", metavar="FILE", help="The private key of the certificate.")
 @click.option("--slots", type=int, metavar="N", help="How many attempts run at once [2].")
+@click.option("--labels", metavar="K=V,…", help="What this host is, for jobs that ask for labels.")
+@click.option(
+    "--resources",
+    metavar="NAME=N,…",
+    help="What jobs may take of it: cpu=8,memory=32GiB,gpu=2 [its processors and memory].",
+)
 @click.option(
     "--containment",
     type=click.Choice(["auto", "cgroup", "subreaper"]),

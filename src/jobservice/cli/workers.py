@@ -7,6 +7,7 @@ import click
 
 from jobservice.cli.options import client_options, connected
 from jobservice.cli.output import instant, one_line, show_fields, show_json, show_table
+from jobservice.model.placements import resources_words
 from jobservice.model.worker import Worker
 
 WORKER = click.argument("worker", metavar="WORKER")
@@ -95,6 +96,7 @@ def _fields(worker: Worker) -> Iterator[tuple[str, str]]:
     yield "version", info.version
     yield "running", _running(worker)
     yield "labels", _labels(worker)
+    yield "resources", resources_words(info.resources)
     yield "known since", instant(worker.registered_at)
     yield "last heard of", instant(worker.contact_at)
     if worker.drain is not None:

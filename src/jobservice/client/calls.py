@@ -21,9 +21,11 @@ from jobservice.model.job import Job
 from jobservice.model.lifecycle import Reason, State
 from jobservice.model.limit import ConcurrencyKey
 from jobservice.model.operation import Action
+from jobservice.model.placements import resources_of
 from jobservice.model.spec import PRIORITIES, Dependency, DependencyPolicy, RetryPolicy
 from jobservice.wire import convert, times
 from jobservice.wire import messages as pb
+from jobservice.wire.workers import resources_message
 
 BATCH_JOBS = 1000
 """What one BatchCreateJobs may hold."""
@@ -118,8 +120,20 @@ def job_message(argv: Sequence[str], options: JobOptions, path: str = "job") -> 
             fairness_key=options.get("fairness_key", ""),
             fairness_weight=options.get("fairness_weight", 0.0),
             array=_array(options),
+            required_labels=options.get("required_labels"),
+            resources=_resources(options.get("resources")),
             **_editable_fields(options),
         )
+
+
+def _resources(given: Mapping[str, float] | None) -> pb.Resources | None:
+    """Amounts by name, as the wire has them."""
+    if not given:
+        return None
+    for name, amount in given.items():
+        if name != "cpu" and amount != int(amount):
+            raise _invalid(f"job.resources.{name}", f"must be a whole number; got {amount!r}")
+    return resources_message(resources_of(given.items()))
 
 
 def _dependency(parent: JobRef | Dependency) -> pb.Dependency:

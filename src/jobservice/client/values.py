@@ -69,6 +69,11 @@ class JobOptions(TypedDict, total=False):
     and nothing is created; a `UniqueKey` has more rules."""
     job_type: str
     """What kind of work it is, for limits and filters."""
+    required_labels: Mapping[str, str]
+    """Labels that the worker must have which runs it."""
+    resources: Mapping[str, float]
+    """What an attempt takes of what its worker has: "cpu" in processors, "memory" in bytes, and
+    anything that workers count, such as "gpu"."""
     fairness_key: str
     """Jobs with different keys take turns."""
     fairness_weight: float

@@ -7,6 +7,7 @@ from jobservice.engine.cancel import get_job
 from jobservice.engine.limits import find_blocking_key
 from jobservice.engine.parts import Parts
 from jobservice.engine.queues import find_obstacle
+from jobservice.engine.workers import find_misfit
 from jobservice.model.graph import Verdict
 from jobservice.model.job import Job
 from jobservice.model.lifecycle import Reason, State
@@ -48,7 +49,7 @@ async def _obstacle(parts: Parts, job: Job) -> str | None:
     if found is not None:
         _, sentence = found
         return f"waits because {sentence}"
-    return await find_blocking_key(parts, job)
+    return await find_blocking_key(parts, job) or await find_misfit(parts, job.spec.placement)
 
 
 def _waiting_reason(job: Job, position: int | None) -> str:

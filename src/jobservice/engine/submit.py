@@ -47,6 +47,7 @@ _COMPARED = (
     "total_timeout",
     "deadline",
     "idle_timeout",
+    "placement",
     "array",
 )
 _COMPARED_COMMAND = ("argv", "env", "stdin", "work_dir")

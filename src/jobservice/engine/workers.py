@@ -5,7 +5,13 @@ import datetime as dt
 
 from jobservice.engine.parts import Parts
 from jobservice.errors import WorkerNotFound
-from jobservice.model.worker import Drain, Worker, WorkerInfo
+from jobservice.model.placements import resources_words
+from jobservice.model.worker import ANYWHERE, Drain, Placement, Room, Worker, WorkerInfo
+
+JUDGED_WORKERS = 1_000
+"""How many are looked at for one that a job fits on."""
+PRESENT = dt.timedelta(minutes=5)
+"""A worker that was not heard of for so long is none that a job could wait for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,3 +85,46 @@ def unknown_worker(worker_id: str) -> WorkerNotFound:
         f"There is no worker {worker_id}: it has never registered, or was forgotten.",
         worker_id=worker_id,
     )
+
+
+# --- why a job waits --------------------------------------------------------------------------
+
+
+async def find_misfit(parts: Parts, placement: Placement) -> str | None:
+    """Why no worker can take a job right now by what it asks for, in words; None where one can."""
+    if placement == ANYWHERE:
+        return None
+    now = parts.clock.now()
+    found = [
+        each
+        for each in await parts.store.list_workers(limit=JUDGED_WORKERS, after="")
+        if each.drain is None and now - each.contact_at < PRESENT
+    ]
+    rooms = [(each, Room(each.info.labels, each.info.resources)) for each in found]
+    labelled = [each for each in rooms if each[1].has_labels(placement)]
+    if not labelled:
+        asked = ", ".join(f"{key}={value}" for key, value in placement.labels.items())
+        if not asked:
+            return "waits for a worker: there is none that takes jobs"
+        return f"waits for a worker with {asked}: none of {_counted(len(found))} has it"
+    large = [each for each in labelled if each[1].is_large_enough(placement)]
+    asked = resources_words(placement.resources)
+    if not large:
+        with_labels = " with its labels" if placement.labels else ""
+        return (
+            f"waits for a worker that is large enough: it takes {asked}, and none of "
+            f"{_counted(len(labelled))}{with_labels} has so much"
+        )
+    for worker, room in large:
+        for other, count in await parts.store.list_taken(worker.info.worker_id):
+            room.take(other, count)
+        if room.fits(placement):
+            return None
+    full = (
+        "the one that it fits on is" if len(large) == 1 else f"all {len(large)} that it fits on are"
+    )
+    return f"waits for room on a worker: it takes {asked}, and {full} full"
+
+
+def _counted(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"

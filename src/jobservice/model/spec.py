@@ -9,6 +9,7 @@ from jobservice.model.array import ArraySpec
 from jobservice.model.graph import Condition, OnUnmet, Rule
 from jobservice.model.limit import NORMAL_WEIGHT, ConcurrencyKey, type_key
 from jobservice.model.unique import UniqueKey
+from jobservice.model.worker import ANYWHERE, Placement
 
 DEFAULT_QUEUE = "default"
 DEFAULT_CLUSTER = "local"
@@ -106,6 +107,8 @@ class JobSpec:
     deadline: dt.datetime | None = None
     idle_timeout: dt.timedelta | None = None
     """How long one attempt may be silent; None is without a limit."""
+    placement: Placement = ANYWHERE
+    """What it asks of the worker that runs it."""
     array: ArraySpec | None = None
     """Where the job stands for many of its kind."""
 

@@ -45,6 +45,54 @@ class Resources:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Placement:
+    """What a job asks of the worker that runs it. By itself it asks for nothing."""
+
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Labels that the worker must have, in order of their keys."""
+    resources: Resources = Resources()
+    """What an attempt takes of what the worker has."""
+
+
+ANYWHERE = Placement()
+
+
+class Room:
+    """What a worker offers, and what of it is free."""
+
+    def __init__(self, labels: Mapping[str, str], resources: Resources) -> None:
+        self._labels = labels
+        self._all = _amounts(resources)
+        self._free = dict(self._all)
+
+    def has_labels(self, placement: Placement) -> bool:
+        """Whether the worker has every label that is asked for."""
+        return all(self._labels.get(key) == value for key, value in placement.labels.items())
+
+    def is_large_enough(self, placement: Placement) -> bool:
+        """Whether it has so much of everything, free or not."""
+        return _is_in(placement, self._all)
+
+    def fits(self, placement: Placement) -> bool:
+        """Whether so much of everything is free."""
+        return _is_in(placement, self._free)
+
+    def take(self, placement: Placement, count: int = 1) -> None:
+        """So many attempts of such jobs run."""
+        for name, amount in _amounts(placement.resources).items():
+            self._free[name] = self._free.get(name, 0) - amount * count
+
+
+def _amounts(resources: Resources) -> dict[str, int]:
+    return {"cpu": resources.cpu_millis, "memory": resources.memory_bytes, **resources.counts}
+
+
+def _is_in(placement: Placement, amounts: Mapping[str, int]) -> bool:
+    asked = _amounts(placement.resources)
+    return all(amounts.get(name, 0) >= amount for name, amount in asked.items() if amount)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """What a worker says of itself."""
 

@@ -5,10 +5,15 @@ import fcntl
 import json
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from jobservice import __version__
+from jobservice.config import HostSettings
 from jobservice.errors import SetupError
+from jobservice.model.placements import amount_of, pairs_of, resources_of
+from jobservice.model.worker import WorkerInfo
 
 SOCKET_PATH_BYTES = 107
 """What fits into a Unix socket's address (unix(7))."""
@@ -79,6 +84,32 @@ def worker_id(data_dir: Path) -> str:
     fresh.write_text(name + "\n", encoding="ascii")
     fresh.replace(path)
     return name
+
+
+def worker_info(settings: HostSettings, name: str, *, embedded: bool) -> WorkerInfo:
+    """What the worker of this host says of itself.
+
+    Raises:
+        SetupError: it says something of its resources that makes no sense.
+    """
+    has = {
+        "cpu": float(len(os.sched_getaffinity(0))),
+        "memory": float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+    }
+    try:
+        given = pairs_of(settings.resources).items()
+        has |= {what: amount_of(what, text) for what, text in given}
+    except ValueError as error:
+        raise SetupError(f"--resources: {error}.") from None
+    return WorkerInfo(
+        worker_id=name,
+        host=socket.gethostname(),
+        version=__version__,
+        slots=settings.slots,
+        labels=pairs_of(settings.labels),
+        resources=resources_of(has.items()),
+        embedded=embedded,
+    )
 
 
 def _held_by(data_dir: Path, content: bytes) -> str:

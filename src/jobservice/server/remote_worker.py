@@ -9,19 +9,16 @@ next `jobservice worker` finds them; with `stop_jobs` they are stopped and queue
 import asyncio
 import contextlib
 import os
-import socket
 
 import grpc
 import uvloop
 
-from jobservice import __version__
 from jobservice.blobs.disk import AttemptFiles
 from jobservice.client.address import resolve, tls_of
 from jobservice.client.tls import credentials
 from jobservice.clock import SystemClock
 from jobservice.config import WorkerSettings
 from jobservice.executors.process import ProcessExecutor
-from jobservice.model.worker import WorkerInfo
 from jobservice.server import instance
 from jobservice.server.main import stop_on_signals
 from jobservice.telemetry import Logger, configure_logging, logger
@@ -56,12 +53,7 @@ async def _work(settings: WorkerSettings) -> None:
     )
     worker_id = instance.worker_id(settings.data_dir)
     worker = Worker(
-        info=WorkerInfo(
-            worker_id=worker_id,
-            host=socket.gethostname(),
-            version=__version__,
-            slots=settings.slots,
-        ),
+        info=instance.worker_info(settings, worker_id, embedded=False),
         dispatcher=service,
         executor=executor,
         directory_of=AttemptFiles(settings.data_dir / "attempts").directory,

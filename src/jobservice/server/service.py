@@ -5,10 +5,8 @@ import contextlib
 import datetime as dt
 import os
 import random
-import socket
 from collections.abc import Coroutine
 
-from jobservice import __version__
 from jobservice.blobs.disk import AttemptFiles
 from jobservice.clock import Clock
 from jobservice.config import Settings
@@ -19,7 +17,7 @@ from jobservice.engine.parts import Parts, Signals
 from jobservice.engine.sweep import Sweeps
 from jobservice.engine.watch import ChangeFeed
 from jobservice.executors.port import Executor
-from jobservice.model.worker import WorkerInfo
+from jobservice.server import instance
 from jobservice.server.listen import Listener
 from jobservice.store.port import Store
 from jobservice.telemetry import logger
@@ -54,13 +52,7 @@ class Service:
         self._worker_id = worker_id
         self._leases = Leases(parts, lease_s=settings.lease_s)
         self._worker = Worker(
-            info=WorkerInfo(
-                worker_id=worker_id,
-                host=socket.gethostname(),
-                version=__version__,
-                slots=settings.slots,
-                embedded=True,
-            ),
+            info=instance.worker_info(settings, worker_id, embedded=True),
             dispatcher=self._leases,
             executor=executor,
             directory_of=files.directory,

@@ -23,6 +23,7 @@ from jobservice.model.graph import Condition, OnUnmet, Rule, Verdict
 from jobservice.model.job import Attempt, AttemptState, Job, NewJob, Progress
 from jobservice.model.lifecycle import Reason, State
 from jobservice.model.limit import ConcurrencyKey, Held, OnConflict, Use, type_of_key
+from jobservice.model.placements import placement_of, placement_text
 from jobservice.model.queue import claim_key
 from jobservice.model.spec import Command, Dependency, DependencyPolicy, JobSpec, RetryPolicy
 from jobservice.model.unique import OnDuplicate, UniqueKey, UniqueScope
@@ -191,6 +192,7 @@ def job_row(job: NewJob) -> Columns:
         spec.fairness_weight,
         None if spec.unique_key is None else spec.unique_key.key,
         spec.job_type,
+        placement_text(spec.placement),
         keys_text(spec.held_keys),
     )
 
@@ -286,6 +288,7 @@ def job_of(row: Columns, attempts: Sequence[Attempt] = (), dependencies: str | N
         fairness_key,
         fairness_weight,
         job_type,
+        placement,
         keys,
         blocked_key,
         unique,
@@ -304,6 +307,7 @@ def job_of(row: Columns, attempts: Sequence[Attempt] = (), dependencies: str | N
         spec=dataclasses.replace(
             spec_of(command, cluster, output_limit_bytes, editable, dependencies),
             job_type=job_type,
+            placement=placement_of(placement),
             concurrency_keys=named_keys(keys),
             fairness_key=fairness_key,
             fairness_weight=fairness_weight,
@@ -418,6 +422,7 @@ def submitted_of(row: Columns) -> JobSpec:
         fairness_key,
         weight,
         job_type,
+        placement,
         unique,
         array_size,
         _,
@@ -429,6 +434,7 @@ def submitted_of(row: Columns) -> JobSpec:
     return dataclasses.replace(
         spec_of(command_of(*command), cluster, limit, parse_json(editable), dependencies),
         job_type=job_type,
+        placement=placement_of(placement),
         concurrency_keys=named_keys(keys),
         fairness_key=fairness_key,
         fairness_weight=weight,

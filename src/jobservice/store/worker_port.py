@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Protocol
 
-from jobservice.model.worker import Drain, Worker, WorkerInfo
+from jobservice.model.worker import Drain, Placement, Worker, WorkerInfo
 
 
 class WorkerStore(Protocol):
@@ -26,6 +26,9 @@ class WorkerStore(Protocol):
 
     async def find_worker(self, worker_id: str) -> Worker | None:
         """One worker."""
+
+    async def list_taken(self, worker_id: str) -> list[tuple[Placement, int]]:
+        """What the live attempts of a worker ask of it, and how many ask for just this."""
 
     async def list_workers(self, *, limit: int, after: str) -> list[Worker]:
         """Workers by id, behind one."""

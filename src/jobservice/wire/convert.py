@@ -38,6 +38,7 @@ from jobservice.model.spec import (
     RetryPolicy,
 )
 from jobservice.model.unique import OnDuplicate, UniqueKey, UniqueScope
+from jobservice.model.worker import ANYWHERE
 from jobservice.wire._gen.v1 import job_pb2, job_service_pb2
 from jobservice.wire.arrays import array_fields, array_message, array_values, to_array
 from jobservice.wire.times import (
@@ -51,6 +52,7 @@ from jobservice.wire.times import (
     to_instant,
     to_timedelta,
 )
+from jobservice.wire.workers import placement_fields, to_placement
 
 _DEFAULT_RETRY = RetryPolicy()
 _DEFAULT_DEPENDENCY_POLICY = DependencyPolicy()
@@ -108,6 +110,7 @@ def to_spec(job: job_pb2.Job) -> JobSpec:
         unique_key=_to_unique(job.unique_key) if job.HasField("unique_key") else None,
         fairness_key=job.fairness_key,
         fairness_weight=to_weight(job.fairness_weight),
+        placement=to_placement(job),
         array=to_array(job),
     )
 
@@ -209,6 +212,8 @@ def _spec_fields(spec: JobSpec) -> dict[str, Any]:
         fields["fairness_weight"] = spec.fairness_weight / NORMAL_WEIGHT
     if spec.array is not None:
         fields["array"] = array_message(spec.array)
+    if spec.placement is not ANYWHERE:
+        fields |= placement_fields(spec.placement)
     if _TIMING(spec) != _NO_TIMING:
         fields |= _timing_fields(spec)
     return fields

@@ -6,6 +6,7 @@ from typing import Any
 
 from jobservice.model.limit import NORMAL_WEIGHT
 from jobservice.model.spec import JobSpec, RetryPolicy
+from jobservice.model.worker import ANYWHERE
 
 _DEFAULT_RETRY = RetryPolicy()
 _LATER: Mapping[str, Any] = {
@@ -20,6 +21,7 @@ _LATER: Mapping[str, Any] = {
     "total_timeout": None,
     "deadline": None,
     "idle_timeout": None,
+    "placement": ANYWHERE,
     "array": None,
 }
 """Fields of `JobSpec` that the first release did not have, and what they are where not given."""

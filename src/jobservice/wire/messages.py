@@ -186,6 +186,7 @@ from jobservice.wire._gen.v1.schedule_service_pb2 import (
 from jobservice.wire._gen.v1.schedule_service_pb2 import (
     UpdateScheduleResponse as UpdateScheduleResponse,
 )
+from jobservice.wire._gen.v1.worker_pb2 import Resources as Resources
 from jobservice.wire._gen.v1.worker_pb2 import Worker as Worker
 from jobservice.wire._gen.v1.worker_service_pb2 import DESCRIPTOR as _WORKERS
 from jobservice.wire._gen.v1.worker_service_pb2 import ClaimJobsRequest as ClaimJobsRequest

@@ -72,6 +72,8 @@ def is_plain(job: job_pb2.Job) -> bool:
         and not job.HasField("deadline")
         and not job.HasField("unique_key")
         and not job.HasField("array")
+        and not job.required_labels
+        and not job.HasField("resources")
         and (not job.HasField("timeout") or _is_plain_timeout(job.timeout))
         and (not job.HasField("idle_timeout") or _is_plain_timeout(job.idle_timeout))
         and (not job.labels or _are_plain_labels(job))

@@ -32,6 +32,9 @@ _A_THOUSAND = "must be 1 to 1,000"
 _FROM_ZERO = "must be 0 or above"
 
 REMEDIES: Mapping[str, str] = {
+    "Job.required_labels": "must be at most 8 labels",
+    "Job.required_labels{key}": "a key must be 1 to 63 of `a-z 0-9 . _ / -`, beginning with a letter",
+    "Job.required_labels{value}": "must be at most 255 characters without a NUL character",
     "Worker.worker_id": _WORKER_ID,
     "Worker.host": "must be at most 255 characters without control characters",
     "Worker.version": "must be at most 64 printable ASCII characters without spaces",

@@ -25,6 +25,7 @@ from jobservice.model import schedule as schedule_values
 from jobservice.model.filter import LONGEST as LONGEST_FILTER
 from jobservice.model.filter import FilterInvalid, parse
 from jobservice.model.ids import is_job_id
+from jobservice.model.placements import placement_text
 from jobservice.model.queue import RULES
 from jobservice.model.timing import problems
 from jobservice.wire._gen.v1 import (
@@ -43,6 +44,7 @@ from jobservice.wire.check_graph import check_dependencies, check_graph
 from jobservice.wire.plain import is_plain_batch, is_plain_create
 from jobservice.wire.remedies import REMEDIES
 from jobservice.wire.schedules import TIMING_FIELDS, to_timing
+from jobservice.wire.workers import to_placement
 
 ARGV_BYTES = 1 << 20
 PIECE_BYTES = (128 << 10) - 1
@@ -52,6 +54,8 @@ ENV_BYTES = 256 << 10
 """All variables together, each as `NAME=value` with its closing NUL."""
 LABELS_BYTES = 16 << 10
 """All keys and values together."""
+PLACEMENT_BYTES = 1 << 10
+"""What is asked of the worker, as the JSON that is kept of it."""
 RESERVED_ENV = "JOBSERVICE_"
 EDITABLE = sorted(jobs.EDITABLE)
 SCHEDULED_ITEMS = 10_000
@@ -233,6 +237,7 @@ def _check_job(job: job_pb2.Job, path: str) -> list[Violation]:
     found += [_reserved(f"{path}.command.env", name) for name in sorted(reserved)]
     found += check_dependencies(job, path)
     found += check_array(job, path)
+    found += _check_placement(job, path)
     if job.ByteSize() > LABELS_BYTES:  # else no total can be above its limit, the smallest of all
         found += _check_pieces(command, f"{path}.command")
         found += _check_total(f"{path}.command.argv", argv, ARGV_BYTES, overhead=1)
@@ -241,6 +246,14 @@ def _check_job(job: job_pb2.Job, path: str) -> list[Violation]:
         )
         found += _check_labels(job.labels, f"{path}.labels")
     return found
+
+
+def _check_placement(job: job_pb2.Job, path: str) -> Iterator[Violation]:
+    """Whether what is asked of the worker is short: it is in the key of an index."""
+    size = len(placement_text(to_placement(job)).encode())
+    if size > PLACEMENT_BYTES:
+        text = f"must be at most {PLACEMENT_BYTES:,} bytes as JSON together with resources; got {size:,}"
+        yield Violation(f"{path}.required_labels", text, "TOO_LARGE")
 
 
 def _check_keys(keys: Sequence[job_pb2.ConcurrencyKey], path: str) -> Iterator[Violation]:

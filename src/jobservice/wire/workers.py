@@ -27,7 +27,15 @@ from jobservice.model.lease import (
 )
 from jobservice.model.lifecycle import State
 from jobservice.model.spec import Command
-from jobservice.model.worker import Drain, Resources, Worker, WorkerInfo, WorkerState
+from jobservice.model.worker import (
+    ANYWHERE,
+    Drain,
+    Placement,
+    Resources,
+    Worker,
+    WorkerInfo,
+    WorkerState,
+)
 from jobservice.wire import times
 from jobservice.wire._gen.v1 import job_pb2, worker_pb2
 from jobservice.wire._gen.v1 import worker_service_pb2 as pb
@@ -42,8 +50,9 @@ _ANSWERS_OF = {number: answer for answer, number in _ANSWERS.items()}
 
 
 def to_resources(message: worker_pb2.Resources) -> Resources:
-    """Amounts; what is not given is 0."""
-    return Resources(message.cpu_millis, message.memory_bytes, dict(message.counts))
+    """Amounts; what is not given is 0, and a count of 0 is none."""
+    counts = {name: count for name, count in sorted(message.counts.items()) if count}
+    return Resources(message.cpu_millis, message.memory_bytes, counts)
 
 
 def resources_message(resources: Resources) -> worker_pb2.Resources:
@@ -53,6 +62,23 @@ def resources_message(resources: Resources) -> worker_pb2.Resources:
         memory_bytes=resources.memory_bytes,
         counts=resources.counts,
     )
+
+
+def to_placement(job: job_pb2.Job) -> Placement:
+    """What a job asks of its worker."""
+    if not job.required_labels and not job.HasField("resources"):
+        return ANYWHERE
+    return Placement(dict(sorted(job.required_labels.items())), to_resources(job.resources))
+
+
+def placement_fields(placement: Placement) -> dict[str, Any]:
+    """The fields of a job that say what it asks of its worker."""
+    fields: dict[str, Any] = {}
+    if placement.labels:
+        fields["required_labels"] = placement.labels
+    if placement.resources != ANYWHERE.resources:
+        fields["resources"] = resources_message(placement.resources)
+    return fields
 
 
 def to_info(message: worker_pb2.Worker) -> WorkerInfo:

@@ -5,29 +5,30 @@
 SELECT 1 FROM pg_advisory_xact_lock(7305808869231650163)
 
 -- name: find_lanes
--- The lanes in which something is ready, with the rules that hold for them and for the worker. A walk from lane to lane along
--- `jobs_ready`, which looks at one job of each.
+-- The lanes in which something is ready, with the rules that hold for them, and what the worker offers. A
+-- walk from lane to lane along `jobs_ready`, which looks at one job of each.
 WITH RECURSIVE
     lanes AS (
-        (SELECT tenant, queue, fairness_key FROM jobs
+        (SELECT tenant, queue, fairness_key, placement FROM jobs
         WHERE state = {State.QUEUED} AND blocked_key = ''
-            AND (tenant, queue, fairness_key) > ($1, $2, $3)
-        ORDER BY tenant, queue, fairness_key
+            AND (tenant, queue, fairness_key, placement) > ($1, $2, $3, $4)
+        ORDER BY tenant, queue, fairness_key, placement
         LIMIT 1)
         UNION ALL
         SELECT next.* FROM lanes CROSS JOIN LATERAL (
-            SELECT tenant, queue, fairness_key FROM jobs
+            SELECT tenant, queue, fairness_key, placement FROM jobs
             WHERE state = {State.QUEUED} AND blocked_key = ''
-                AND (jobs.tenant, jobs.queue, jobs.fairness_key)
-                    > (lanes.tenant, lanes.queue, lanes.fairness_key)
-            ORDER BY tenant, queue, fairness_key
+                AND (jobs.tenant, jobs.queue, jobs.fairness_key, jobs.placement)
+                    > (lanes.tenant, lanes.queue, lanes.fairness_key, lanes.placement)
+            ORDER BY tenant, queue, fairness_key, placement
             LIMIT 1) AS next),
-    found AS MATERIALIZED (SELECT * FROM lanes LIMIT $4)
-SELECT found.tenant, found.queue, found.fairness_key, queues.pause_mode, queues.pause_until_us,
+    found AS MATERIALIZED (SELECT * FROM lanes LIMIT $5)
+SELECT found.tenant, found.queue, found.fairness_key, found.placement, queues.pause_mode, queues.pause_until_us,
     queues.max_running, of_tenant.max_running, of_tenant.weight,
     (SELECT max_running FROM limits WHERE tenant = '' AND kind = {LimitKind.SERVICE} AND name = ''),
-    (SELECT drain_us FROM workers WHERE worker_id = $5)
+    workers.drain_us, workers.labels, workers.resources
 FROM found
+    LEFT JOIN workers ON workers.worker_id = $6
     LEFT JOIN queues ON queues.tenant = found.tenant AND queues.name = found.queue
     LEFT JOIN limits AS of_tenant
         ON of_tenant.tenant = found.tenant AND of_tenant.kind = {LimitKind.TENANT}
@@ -40,10 +41,10 @@ WITH first AS MATERIALIZED (
         timeout_us, idle_timeout_us, stop_grace_us, array_size, array_id, array_index, array_item
     FROM jobs
     WHERE state = {State.QUEUED} AND blocked_key = ''
-        AND tenant = $1 AND queue = $2 AND fairness_key = $3
-        AND (claim_key, rank, job_id) > ($4, $5, $6)
+        AND tenant = $1 AND queue = $2 AND fairness_key = $3 AND placement = $4
+        AND (claim_key, rank, job_id) > ($5, $6, $7)
     ORDER BY claim_key, rank, job_id
-    LIMIT $7
+    LIMIT $8
     FOR UPDATE SKIP LOCKED
 )
 SELECT claim_key, rank, first.job_id, attempt_count, epoch, revision, 0, keys, fairness_weight,
@@ -253,3 +254,9 @@ FROM (SELECT * FROM rows(n integer, tenant text, key text)) AS wanted
         SELECT * FROM jobs WHERE tenant = named.tenant AND job_id = named.job_id OFFSET 0
     ) AS jobs
 WHERE jobs.ended_us IS NULL AND (jobs.array_size IS NULL OR jobs.array_id IS NOT NULL)
+
+-- name: find_taken
+-- What the live attempts of a worker ask of it, and how many ask for just this.
+SELECT placement, count(*) FROM jobs
+WHERE lease_until_us IS NOT NULL AND placement <> '' AND worker_id = $1
+GROUP BY placement

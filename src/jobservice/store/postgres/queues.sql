@@ -125,7 +125,7 @@ FROM (SELECT * FROM rows(n integer, tenant text, blocked_key text)) AS wanted
 -- name: find_places
 -- Where jobs stand, each with the number of its row.
 SELECT * FROM (
-    SELECT wanted.n, state, queue, fairness_key, blocked_key, claim_key, rank, delete_requested
+    SELECT wanted.n, state, queue, fairness_key, placement, blocked_key, claim_key, rank, delete_requested
     FROM (SELECT * FROM rows(n integer, tenant text, job_id text)) AS wanted
     JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
     ORDER BY jobs.tenant, jobs.job_id
@@ -138,8 +138,8 @@ ORDER BY n
 -- one key.
 (SELECT job_id, rank FROM jobs
 WHERE state = {State.QUEUED} AND blocked_key = ''
-    AND tenant = $1 AND queue = $2 AND fairness_key = $3 AND claim_key = $4
-ORDER BY queue, fairness_key, claim_key, rank, job_id
+    AND tenant = $1 AND queue = $2 AND fairness_key = $3 AND placement = $7 AND claim_key = $4
+ORDER BY queue, fairness_key, placement, claim_key, rank, job_id
 LIMIT $6)
 UNION ALL
 (SELECT job_id, rank FROM jobs

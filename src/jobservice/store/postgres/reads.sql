@@ -15,7 +15,7 @@ jobs.tenant, jobs.job_id AS job_id, jobs.state, jobs.revision, jobs.attempt_coun
     job_specs.cluster, job_specs.output_limit_bytes, job_specs.work_dir, job_specs.argv,
     progress.percent, progress.step, progress.estimated_us, progress.reported_us,
     jobs.schedule, jobs.schedule_us,
-    jobs.fairness_key, jobs.fairness_weight, jobs.job_type, jobs.keys, jobs.blocked_key,
+    jobs.fairness_key, jobs.fairness_weight, jobs.job_type, jobs.placement, jobs.keys, jobs.blocked_key,
     job_specs.unique_key,
     {{array_columns}},
     jobs.priority, jobs.timeout_us, jobs.stop_grace_us, jobs.retry, jobs.queue, jobs.name,
@@ -88,7 +88,7 @@ SELECT jobs.tenant, jobs.job_id, argv, work_dir, env, stdin, cluster, output_lim
         priority, timeout_us, stop_grace_us, retry, queue, name, labels::text, start_after_us,
         start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
         idle_timeout_us)::text),
-    keys, fairness_key, fairness_weight, job_type, unique_key, {{array_columns}},
+    keys, fairness_key, fairness_weight, job_type, placement, unique_key, {{array_columns}},
     {{dependency_column}}
 FROM (SELECT * FROM rows(tenant text, job_id text)) AS wanted
     JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
@@ -179,6 +179,7 @@ SELECT CASE WHEN this.blocked_key = '' THEN (
         WHERE earlier.state = {State.QUEUED} AND earlier.blocked_key = ''
             AND earlier.tenant = this.tenant AND earlier.queue = this.queue
             AND earlier.fairness_key = this.fairness_key
+            AND earlier.placement = this.placement
             AND (earlier.claim_key, earlier.rank, earlier.job_id)
                 < (this.claim_key, this.rank, this.job_id)
         LIMIT $1) AS before)

@@ -10,7 +10,7 @@ from jobservice.model.operation import Operation, Place
 from jobservice.model.queue import Queue
 from jobservice.model.schedule import Schedule
 from jobservice.model.spec import JobSpec
-from jobservice.model.worker import Worker
+from jobservice.model.worker import Placement, Worker
 from jobservice.store import port
 from jobservice.store.lead_port import Lead
 from jobservice.store.operation_port import OperationKey, OperationPage
@@ -194,6 +194,9 @@ class PostgresStore(WritingStore[Writer | Led]):
 
     async def find_worker(self, worker_id: str) -> Worker | None:
         return await self._readers.run(worker_reads.find_worker, worker_id)
+
+    async def list_taken(self, worker_id: str) -> list[tuple[Placement, int]]:
+        return await self._readers.run(worker_reads.list_taken, worker_id)
 
     async def list_workers(self, *, limit: int, after: str) -> list[Worker]:
         return await self._readers.run(worker_reads.list_workers, limit, after)

@@ -52,14 +52,14 @@ INSERT INTO jobs (
     counted_us, expires_us, queue_until_us, priority, timeout_us, stop_grace_us, retry, queue, name,
     labels, start_after_us, start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
     idle_timeout_us, schedule, schedule_us, array_size, array_id, array_index, array_item,
-    fairness_key, fairness_weight, unique_name, job_type, keys, blocked_key,
+    fairness_key, fairness_weight, unique_name, job_type, placement, keys, blocked_key,
     dependent, has_children, revision, attempt_count, epoch, edit_version
 )
 SELECT tenant, job_id, state, start_us, created_us, claim_key, queued_us, updated_us,
     counted_us, expires_us, queue_until_us, priority, timeout_us, stop_grace_us, retry, queue, name,
     labels::jsonb, start_after_us, start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
     idle_timeout_us, schedule, schedule_us, array_size, array_id, array_index, array_item,
-    fairness_key, fairness_weight, unique_name, job_type, keys, blocked_key, dependent,
+    fairness_key, fairness_weight, unique_name, job_type, placement, keys, blocked_key, dependent,
     has_children, 1, 0, 0, 1
 FROM rows(
     tenant text, job_id text; state smallint, start_us bigint, created_us bigint,
@@ -69,7 +69,7 @@ FROM rows(
     start_after_us bigint, start_delay_us bigint, queue_timeout_us bigint, total_timeout_us bigint,
     deadline_us bigint, idle_timeout_us bigint, schedule text, schedule_us bigint,
     array_size integer, array_id text, array_index integer, array_item text,
-    fairness_key text, fairness_weight integer, unique_name text, job_type text, keys text,
+    fairness_key text, fairness_weight integer, unique_name text, job_type text, placement text, keys text,
     blocked_key text, dependent smallint, has_children boolean)
 
 -- name: insert_specs

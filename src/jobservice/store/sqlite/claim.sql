@@ -1,33 +1,35 @@
 -- Claims: lanes, keys, turns.
 
 -- name: find_lanes
--- The lanes in which something is ready, with the rules that hold for them and for the worker. A walk from lane to lane along
--- `jobs_ready`, which looks at one job of each. It goes on at the next text there can be, since SQLite
--- begins a `>` of several columns at the first row that is equal, and would read all of the lane.
+-- The lanes in which something is ready, with the rules that hold for them, and what the worker offers. A
+-- walk from lane to lane along `jobs_ready`, which looks at one job of each. It goes on at the next text
+-- there can be, since SQLite begins a `>` of several columns at the first row that is equal, and would read
+-- all of the lane.
 WITH RECURSIVE
     lanes (lane) AS (
         SELECT (
-            SELECT json_array(tenant, queue, fairness_key) FROM jobs
+            SELECT json_array(tenant, queue, fairness_key, placement) FROM jobs
             WHERE state = {State.QUEUED} AND blocked_key = ''
-                AND (tenant, queue, fairness_key) >= (?1, ?2, ?3 || char(0))
-            ORDER BY tenant, queue, fairness_key
+                AND (tenant, queue, fairness_key, placement) >= (?1, ?2, ?3, ?4 || char(0))
+            ORDER BY tenant, queue, fairness_key, placement
             LIMIT 1)
         UNION ALL
         SELECT (
-            SELECT json_array(tenant, queue, fairness_key) FROM jobs
+            SELECT json_array(tenant, queue, fairness_key, placement) FROM jobs
             WHERE state = {State.QUEUED} AND blocked_key = ''
-                AND (tenant, queue, fairness_key)
-                    >= (lane ->> 0, lane ->> 1, (lane ->> 2) || char(0))
-            ORDER BY tenant, queue, fairness_key
+                AND (tenant, queue, fairness_key, placement)
+                    >= (lane ->> 0, lane ->> 1, lane ->> 2, (lane ->> 3) || char(0))
+            ORDER BY tenant, queue, fairness_key, placement
             LIMIT 1)
         FROM lanes WHERE lane IS NOT NULL
-        LIMIT ?4)
+        LIMIT ?5)
 SELECT json_group_array(json_array(
-    lane ->> 0, lane ->> 1, lane ->> 2, queues.pause_mode, queues.pause_until_us,
+    lane ->> 0, lane ->> 1, lane ->> 2, lane ->> 3, queues.pause_mode, queues.pause_until_us,
     queues.max_running, of_tenant.max_running, of_tenant.weight,
     (SELECT max_running FROM limits WHERE tenant = '' AND kind = {LimitKind.SERVICE} AND name = ''),
-    (SELECT drain_us FROM workers WHERE worker_id = ?5)))
+    workers.drain_us, workers.labels, workers.resources))
 FROM lanes
+    LEFT JOIN workers ON workers.worker_id = ?6
     LEFT JOIN queues ON queues.tenant = lane ->> 0 AND queues.name = lane ->> 1
     LEFT JOIN limits AS of_tenant
         ON of_tenant.tenant = lane ->> 0 AND of_tenant.kind = {LimitKind.TENANT}
@@ -49,11 +51,12 @@ FROM (
     FROM jobs CROSS JOIN job_specs
     WHERE jobs.state = {State.QUEUED} AND jobs.blocked_key = ''
         AND jobs.tenant = ?1 AND jobs.queue = ?2 AND jobs.fairness_key = ?3
-        AND (jobs.claim_key, jobs.rank, jobs.job_id) > (?4, ?5, ?6)
+        AND jobs.placement = ?4
+        AND (jobs.claim_key, jobs.rank, jobs.job_id) > (?5, ?6, ?7)
         AND job_specs.tenant = jobs.tenant
         AND job_specs.job_id = coalesce(jobs.array_id, jobs.job_id)
     ORDER BY jobs.claim_key, jobs.rank, jobs.job_id
-    LIMIT ?7
+    LIMIT ?8
 )
 
 -- name: claim_jobs  moves: QUEUED -> RUNNING
@@ -265,3 +268,12 @@ FROM wanted CROSS JOIN job_keys CROSS JOIN jobs
 WHERE job_keys.tenant = wanted.tenant AND job_keys.key = wanted.key
     AND jobs.tenant = job_keys.tenant AND jobs.job_id = job_keys.job_id
     AND jobs.ended_us IS NULL AND (jobs.array_size IS NULL OR jobs.array_id IS NOT NULL)
+
+-- name: find_taken
+-- What the live attempts of a worker ask of it, and how many ask for just this.
+SELECT json_group_array(json_array(placement, count))
+FROM (
+    SELECT placement, count(*) AS count FROM jobs INDEXED BY jobs_placed
+    WHERE lease_until_us IS NOT NULL AND placement <> '' AND worker_id = ?1
+    GROUP BY placement
+)

@@ -122,7 +122,7 @@ FROM wanted
 -- Where jobs stand, each with the number of its row.
 WITH wanted (n, tenant, job_id) AS (VALUES /*each*/ (:n, :tenant, :job_id) /*end*/)
 SELECT json_group_array(json_array(
-    wanted.n, state, queue, fairness_key, blocked_key, claim_key, rank, delete_requested))
+    wanted.n, state, queue, fairness_key, placement, blocked_key, claim_key, rank, delete_requested))
 FROM wanted CROSS JOIN jobs
 WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
 
@@ -133,7 +133,7 @@ SELECT json_group_array(json_array(job_id, rank))
 FROM (
     SELECT job_id, rank FROM jobs INDEXED BY jobs_ready
     WHERE state = {State.QUEUED} AND blocked_key = ''
-        AND tenant = ?1 AND queue = ?2 AND fairness_key = ?3 AND claim_key = ?4
+        AND tenant = ?1 AND queue = ?2 AND fairness_key = ?3 AND placement = ?7 AND claim_key = ?4
     UNION ALL
     SELECT job_id, rank FROM jobs INDEXED BY jobs_parked
     WHERE state = {State.QUEUED} AND blocked_key <> ''

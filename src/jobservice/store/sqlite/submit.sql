@@ -56,7 +56,7 @@ INSERT INTO jobs (
     counted_us, expires_us, queue_until_us, priority, timeout_us, stop_grace_us, retry, queue, name,
     labels, start_after_us, start_delay_us, queue_timeout_us, total_timeout_us, deadline_us,
     idle_timeout_us, schedule, schedule_us, array_size, array_id, array_index, array_item,
-    fairness_key, fairness_weight, unique_name, job_type, keys, blocked_key,
+    fairness_key, fairness_weight, unique_name, job_type, placement, keys, blocked_key,
     dependent, has_children, revision, attempt_count, epoch, edit_version
 )
 VALUES /*each*/ (
@@ -65,7 +65,7 @@ VALUES /*each*/ (
     :retry, :queue, :name, :labels, :start_after_us, :start_delay_us, :queue_timeout_us,
     :total_timeout_us, :deadline_us, :idle_timeout_us, :schedule, :schedule_us,
     :array_size, :array_id, :array_index, :array_item,
-    :fairness_key, :fairness_weight, :unique_name, :job_type, :keys, :blocked_key,
+    :fairness_key, :fairness_weight, :unique_name, :job_type, :placement, :keys, :blocked_key,
     :dependent, :has_children, 1, 0, 0, 1) /*end*/
 
 -- name: insert_specs

@@ -2,7 +2,8 @@
 
 import apsw
 
-from jobservice.model.worker import Worker
+from jobservice.model.placements import placement_of
+from jobservice.model.worker import Placement, Worker
 from jobservice.store.rows import parse_json
 from jobservice.store.sqlite.queries import QUERIES
 from jobservice.store.worker_rows import with_leases, worker_of
@@ -12,6 +13,12 @@ def find_worker(connection: apsw.Connection, worker_id: str) -> Worker | None:
     """One worker."""
     found = parse_json(connection.execute(QUERIES["find_worker"].text, (worker_id,)).get)
     return worker_of(found[0]) if found else None
+
+
+def list_taken(connection: apsw.Connection, worker_id: str) -> list[tuple[Placement, int]]:
+    """What the live attempts of a worker ask of it."""
+    found = parse_json(connection.execute(QUERIES["find_taken"].text, (worker_id,)).get)
+    return [(placement_of(text), count) for text, count in found]
 
 
 def list_workers(connection: apsw.Connection, limit: int, after: str) -> list[Worker]:

@@ -1,7 +1,8 @@
-"""Claim: leases on jobs, in the order of turns, within every limit.
+"""Claim: leases on jobs, in the order of turns, within every limit, on workers that they fit on.
 
-What is QUEUED lies in lanes, one for each tenant, queue and fairness key. A claim finds the lanes that
-are not empty, leaves out those that a pause or a limit closes, and takes jobs one by one: from the
+What is QUEUED lies in lanes, one for each tenant, queue, fairness key and what is asked of the worker.
+A claim finds the lanes that are not empty, leaves out those that a pause or a limit closes, that ask for
+what the worker has not, or not free at the moment, and takes jobs one by one: from the
 tenant whose turn it is, from its fairness key whose turn it is, from the lane whose first job stands
 first in the order of the tenant (priority and age). So nothing is looked at that cannot start, but for
 jobs whose concurrency key is taken; these are parked, each once.
@@ -35,12 +36,15 @@ from jobservice.model.limit import (
     most_running,
     needs,
 )
+from jobservice.model.placements import placement_of
 from jobservice.model.queue import PauseMode
 from jobservice.model.turns import Turns
+from jobservice.model.worker import Resources, Room
 from jobservice.store.port import Claim, Claimed
-from jobservice.store.rows import command_of, held_of, keys_of, span_or_none
+from jobservice.store.rows import command_of, held_of, keys_of, parse_json, span_or_none
 from jobservice.store.verbs.keys import Key, held, rules, wake
 from jobservice.store.verbs.transaction import EventRow, Row, Transaction, change
+from jobservice.store.worker_rows import resources_of
 
 LANES = 1_000
 """How many lanes a claim looks at; where there are more, the next claim goes on behind them."""
@@ -50,6 +54,8 @@ OPENED = 100
 """How many arrays a claim opens at most."""
 ROUNDS = 4
 """How often a claim begins again for jobs that it has woken itself."""
+_NO_ROOM = Room({}, Resources())
+"""Of a worker that nobody registered."""
 _FEW = 4
 """How many jobs are read of a lane at once, at least."""
 
@@ -127,6 +133,7 @@ class _Lane:
             self.tenant,
             self.queue,
             self.fairness_key,
+            self.asks,
             self.pause_mode,
             self.pause_until_us,
             self.queue_limit,
@@ -134,7 +141,10 @@ class _Lane:
             self.tenant_weight,
             self.service_limit,
             self.drain_us,
+            self.labels,
+            self.resources,
         ) = row
+        self.placement = placement_of(self.asks)
         self._read: collections.deque[_Candidate] = collections.deque()
         self._after: tuple[int, int, str] = (-(1 << 62), 0, "")
         self._has_more = True
@@ -154,7 +164,13 @@ class _Lane:
         if self._read or not self._has_more:
             return None
         rows = await tx.read_all(
-            "find_claimable", self.tenant, self.queue, self.fairness_key, *self._after, count
+            "find_claimable",
+            self.tenant,
+            self.queue,
+            self.fairness_key,
+            self.asks,
+            *self._after,
+            count,
         )
         found = [_Candidate._make(row) for row in rows]
         self._has_more = len(found) == count
@@ -181,6 +197,7 @@ class _Claiming:
         self._call = call
         self._limit = limit
         self._use: Use | None = None
+        self._room = _NO_ROOM
         self._rules: dict[Key, KeyRule] = {}
         self._asked: set[Key] = set()
         self._used_rates: set[Key] = set()
@@ -204,22 +221,34 @@ class _Claiming:
         if not lanes:
             return
         limited = any(lane.is_limited() for lane in lanes)
-        if (limited or len(lanes) > 1) and await self._tx.alone():
+        placed = any(lane.asks for lane in lanes)
+        if (limited or placed or len(lanes) > 1) and await self._tx.alone():
             lanes = await self._open_lanes()  # what was read before may be old
             if not lanes:
                 return
             limited = any(lane.is_limited() for lane in lanes)
         if limited:
             self._use = await held(self._tx)
+        if any(lane.asks for lane in lanes):
+            for asks, count in await self._tx.read_all("find_taken", self._call.worker_id):
+                self._room.take(placement_of(asks), count)
         await self._take_turns(lanes)
         await self._write()
 
     async def _open_lanes(self) -> list[_Lane]:
-        rows = await self._lanes_behind("", "", "")
+        rows = await self._lanes_behind("", "", "", "")
         if len(rows) == LANES:
             rows = await self._rotated(rows)
-        lanes = [_Lane(row) for row in rows]
-        return [lane for lane in lanes if lane.is_open(self._call.now_us)]
+        lanes = [lane for row in rows if (lane := _Lane(row)).is_open(self._call.now_us)]
+        if not any(lane.asks for lane in lanes):
+            return lanes
+        room = self._room = _room_of(lanes[0])
+        return [
+            lane
+            for lane in lanes
+            if not lane.asks
+            or (room.has_labels(lane.placement) and room.is_large_enough(lane.placement))
+        ]
 
     async def _lanes_behind(self, *lane: str) -> Sequence[Row]:
         return await self._tx.read_all("find_lanes", *lane, LANES, self._call.worker_id)
@@ -231,8 +260,7 @@ class _Claiming:
         begin = found[0][2] if found else 0
         rows: Sequence[Row] = first
         for _ in range(begin):
-            tenant, queue, fairness_key, *_ = rows[-1]
-            rows = await self._lanes_behind(tenant, queue, fairness_key)
+            rows = await self._lanes_behind(*rows[-1][:4])
             if len(rows) < LANES:
                 break
         await tx.write("put_shares", [(_LANES, "", begin + 1 if len(rows) == LANES else 0)])
@@ -312,7 +340,7 @@ class _Claiming:
         """The first job of the lanes of one fairness key, and its lane."""
         best, place = None, None
         for lane in lanes:
-            if self._is_queue_full(lane):
+            if self._is_queue_full(lane) or (lane.asks and not self._room.fits(lane.placement)):
                 continue
             found = await lane.read(self._tx, chunk)
             if found:
@@ -405,6 +433,8 @@ class _Claiming:
             (tenant, job.job_id, position, call.worker_id, call.lease_until_us, call.now_us)
         )
         self.claims.append(_claim_of(tenant, job))
+        if lane.asks:
+            self._room.take(lane.placement)
         if self._use is not None:
             self._use.add(held_of(tenant, lane.queue, job.keys))
             if self._has_rates:
@@ -456,6 +486,13 @@ class _Claiming:
             ],
         )
         self.woken = await wake(tx, self._left_free)
+
+
+def _room_of(lane: _Lane) -> Room:
+    """What the worker offers that claims, as it is told with each lane."""
+    if lane.labels is None:
+        return Room({}, Resources())
+    return Room(parse_json(lane.labels), resources_of(lane.resources))
 
 
 def _turns(shares: Mapping[Key, int], scope: str, members: Mapping[str, object]) -> Turns:

@@ -27,6 +27,7 @@ class _Place(NamedTuple):
     state: int
     queue: str
     fairness_key: str
+    placement: str
     blocked_key: str
     claim_key: int
     rank: int
@@ -50,7 +51,7 @@ async def _move(tx: Transaction, call: MoveCall) -> Job | Refusal:
         target = (top_key if top else bottom_key)(call.now_us), 0
     else:
         beside = places[1]
-        if places[0][1:3] != beside[1:3] or call.other == call.key.job_id:
+        if places[0][1:4] != beside[1:4] or call.other == call.key.job_id:
             return Refusal.ELSEWHERE
         target = beside.claim_key, await _rank(tx, call, beside)
     position, keys = await tell_asked(tx, call.key, EventKind.MOVED, call.now_us)
@@ -72,6 +73,7 @@ async def _rank(tx: Transaction, call: MoveCall, beside: _Place) -> int:
         beside.claim_key,
         beside.blocked_key,
         PEERS,
+        beside.placement,
     )
     ranks = {other: rank for other, rank in found if other != job_id}
     order = sorted(ranks, key=lambda other: (ranks[other], other))

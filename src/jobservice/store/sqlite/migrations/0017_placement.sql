@@ -1,0 +1,13 @@
+-- Jobs ask for labels and resources of their worker. What one asks is a part of what makes its lane, so that
+-- a claim leaves out whole lanes that do not fit; '' is nothing.
+
+ALTER TABLE jobs ADD COLUMN placement TEXT NOT NULL DEFAULT '';  -- JSON array, see model/placements.py
+
+DROP INDEX jobs_ready;
+-- find_lanes, find_claimable: the lanes, each in its order (4 is QUEUED).
+CREATE INDEX jobs_ready ON jobs (
+    tenant, queue, fairness_key, placement, claim_key, rank, job_id
+) WHERE state = 4 AND blocked_key = '';
+-- find_taken: what the live attempts of a worker take.
+CREATE INDEX jobs_placed ON jobs (worker_id, placement)
+    WHERE lease_until_us IS NOT NULL AND placement <> '';
