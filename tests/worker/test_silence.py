@@ -24,6 +24,7 @@ from jobservice.model.lease import (
     LiveAttempt,
     ProgressReport,
 )
+from jobservice.model.output import LogAppend
 from jobservice.model.spec import Command, JobSpec
 from jobservice.model.worker import WorkerInfo
 from jobservice.store.port import JobKey
@@ -89,6 +90,10 @@ class Network:
     async def report_progress(self, reports: Sequence[ProgressReport]) -> Sequence[bool]:
         self._pass()
         return await self._leases.report_progress(reports)
+
+    async def append_logs(self, appends: Sequence[LogAppend]) -> Sequence[int | None]:
+        self._pass()
+        return await self._leases.append_logs(appends)
 
     async def list_live(self, worker_id: str) -> Sequence[LiveAttempt]:
         self._pass()

@@ -50,6 +50,28 @@ class AttemptFiles:
         """
         return await asyncio.to_thread(self._remove, jobs)
 
+    async def discard(self, attempts: Sequence[tuple[str, int]]) -> None:
+        """Remove the directories of single attempts."""
+        await asyncio.to_thread(self._discard, attempts)
+
+    async def keep_only(self, attempts: Sequence[tuple[str, int]]) -> None:
+        """Remove every directory but those of these attempts."""
+        await asyncio.to_thread(self._keep_only, frozenset(attempts))
+
+    def _discard(self, attempts: Sequence[tuple[str, int]]) -> None:
+        for job_id, attempt in attempts:
+            shutil.rmtree(self.directory(job_id, attempt), ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self.directory(job_id, attempt).parent.rmdir()
+
+    def _keep_only(self, attempts: frozenset[tuple[str, int]]) -> None:
+        kept = {self.directory(*each).name for each in attempts}
+        for directory in list(self._root.glob("*/*-*")):
+            if directory.name not in kept:
+                shutil.rmtree(directory, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    directory.parent.rmdir()
+
     def _remove(self, jobs: Sequence[tuple[str, int]]) -> list[bool]:
         return [self._remove_job(job_id, attempts) for job_id, attempts in jobs]
 

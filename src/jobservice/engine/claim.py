@@ -25,6 +25,7 @@ from jobservice.model.lease import (
     ProgressReport,
 )
 from jobservice.model.lifecycle import FINAL, State
+from jobservice.model.output import LogAppend
 from jobservice.model.worker import GRACE, WorkerInfo
 from jobservice.store.port import LiveJob, Settlement
 
@@ -185,6 +186,10 @@ class Leases:
         if not known:
             raise unknown_worker(worker_id)
         return answers
+
+    async def append_logs(self, appends: Sequence[LogAppend]) -> Sequence[int | None]:
+        """Keep output where every server can read it."""
+        return await self._parts.store.append_logs(appends)
 
     async def report_progress(self, reports: Sequence[ProgressReport]) -> Sequence[bool]:
         """Keep what attempts say of themselves."""

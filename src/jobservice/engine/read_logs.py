@@ -1,7 +1,8 @@
 """Read logs: the output of an attempt, byte-exact, while it runs and ever after.
 
-The bytes lie in files that the runner writes; the server is not in their way. To follow means to
-look at the files again: at once while they grow, and at most ten times a second while they do not.
+The bytes lie in files that the runner writes; the server is not in their way. Those of an attempt on
+another host are in the store, where its worker brings them. To follow means to look again: at once while
+they grow, and at most ten times a second while they do not.
 That an attempt is over is learnt before its files are read for the last time, and its end is only
 told when its output is whole, so nothing is missed.
 """
@@ -93,7 +94,9 @@ async def _read_attempt(
         while True:
             came = False
             for stream in offsets:
-                async for piece in _read_stream(outputs, request.key, attempt, stream, offsets):
+                async for piece in _read_stream(
+                    parts, outputs, request.key, attempt, stream, offsets
+                ):
                     came = True
                     yield piece
             if over and not came:
@@ -106,11 +109,19 @@ async def _read_attempt(
 
 
 async def _read_stream(
-    outputs: Outputs, key: JobKey, attempt: int, stream: Stream, offsets: dict[Stream, int]
+    parts: Parts,
+    outputs: Outputs,
+    key: JobKey,
+    attempt: int,
+    stream: Stream,
+    offsets: dict[Stream, int],
 ) -> AsyncIterator[LogPiece]:
     """What there is now, in a bounded number of pieces, so that the other stream has its turn."""
     for _ in range(64):
-        piece = await outputs.read(key.job_id, attempt, stream, offsets[stream])
+        offset = offsets[stream]
+        piece = await outputs.read(key.job_id, attempt, stream, offset)
+        if piece.end == offset:
+            piece = await parts.store.read_log(key.tenant, key.job_id, attempt, stream, offset)
         if piece.end == piece.offset:
             return
         offsets[stream] = piece.end

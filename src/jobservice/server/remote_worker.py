@@ -52,13 +52,16 @@ async def _work(settings: WorkerSettings) -> None:
         settings.data_dir, containment=settings.containment, idle_s=settings.runner_idle_s
     )
     worker_id = instance.worker_id(settings.data_dir)
+    files = AttemptFiles(settings.data_dir / "attempts")
     worker = Worker(
         info=instance.worker_info(settings, worker_id, embedded=False),
         dispatcher=service,
         executor=executor,
-        directory_of=AttemptFiles(settings.data_dir / "attempts").directory,
+        directory_of=files.directory,
         clock=clock,
         poll_s=settings.poll_s,
+        read=files.read,
+        files=files,
     )
     log = logger("worker")
     log.info(

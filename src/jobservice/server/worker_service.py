@@ -56,6 +56,12 @@ class WorkerService:
         reports = list(map(wire.to_progress, request.reports))
         return pb.ReportProgressResponse(recorded=await self._leases.report_progress(reports))
 
+    async def AppendLogs(self, request: pb.AppendLogsRequest, tenant: str) -> Message:
+        """Output."""
+        del tenant
+        ends = await self._leases.append_logs(list(map(wire.to_append, request.appends)))
+        return pb.AppendLogsResponse(ends=[pb.LogEnd(end_offset=end) for end in ends])
+
     async def FinishAttempts(self, request: pb.FinishAttemptsRequest, tenant: str) -> Message:
         """Processes are gone."""
         del tenant

@@ -45,6 +45,7 @@ from jobservice.model.queue import Move, Queue
 from jobservice.model.spec import JobSpec, RetryPolicy
 from jobservice.store.array_port import ArrayStore
 from jobservice.store.lead_port import Lead, LeadStore
+from jobservice.store.log_port import LogStore
 from jobservice.store.operation_port import OperationStore
 from jobservice.store.rule_port import COUNTED_DEPTH as COUNTED_DEPTH
 from jobservice.store.rule_port import FLOW_EVENTS as FLOW_EVENTS
@@ -346,7 +347,9 @@ class ChangePage:
     """Of the last one, or as asked where there is none: go on from here."""
 
 
-class Store(ScheduleStore, OperationStore, RuleStore, ArrayStore, LeadStore, WorkerStore, Protocol):
+class Store(
+    ScheduleStore, OperationStore, RuleStore, ArrayStore, LeadStore, WorkerStore, LogStore, Protocol
+):
     """The verbs. See the head of the module for what holds for all of them."""
 
     def led(self, lead: Lead) -> "Store":

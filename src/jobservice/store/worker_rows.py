@@ -1,10 +1,11 @@
-"""Rows and values of workers; see `rows.py`."""
+"""Rows and values of workers, and of the output that they bring; see `rows.py`."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jobservice.clock import from_us, to_us
+from jobservice.model.output import Piece
 from jobservice.model.worker import Drain, Resources, Worker, WorkerInfo
 from jobservice.store.rows import Columns, dump_json, instant_or_none, parse_json
 
@@ -65,6 +66,15 @@ def with_leases(workers: Iterable[Worker], held: Mapping[str, int]) -> Iterator[
     """The workers, each with how many leases it holds."""
     for worker in workers:
         yield dataclasses.replace(worker, running=held.get(worker.info.worker_id, 0))
+
+
+def piece_of(row: Columns, offset: int) -> Piece:
+    """What is behind a position, out of the piece that begins there or before."""
+    begin, end, data = row
+    if end <= offset:
+        return Piece(offset)
+    whole = Piece(begin, dropped_bytes=end - begin) if data is None else Piece(begin, bytes(data))
+    return whole.behind(offset)
 
 
 def drain_row(worker_id: str, drain: Drain | None) -> Columns:

@@ -189,6 +189,8 @@ from jobservice.wire._gen.v1.schedule_service_pb2 import (
 from jobservice.wire._gen.v1.worker_pb2 import Resources as Resources
 from jobservice.wire._gen.v1.worker_pb2 import Worker as Worker
 from jobservice.wire._gen.v1.worker_service_pb2 import DESCRIPTOR as _WORKERS
+from jobservice.wire._gen.v1.worker_service_pb2 import AppendLogsRequest as AppendLogsRequest
+from jobservice.wire._gen.v1.worker_service_pb2 import AppendLogsResponse as AppendLogsResponse
 from jobservice.wire._gen.v1.worker_service_pb2 import ClaimJobsRequest as ClaimJobsRequest
 from jobservice.wire._gen.v1.worker_service_pb2 import ClaimJobsResponse as ClaimJobsResponse
 from jobservice.wire._gen.v1.worker_service_pb2 import DrainWorkerRequest as DrainWorkerRequest
@@ -207,6 +209,7 @@ from jobservice.wire._gen.v1.worker_service_pb2 import ListLeasesRequest as List
 from jobservice.wire._gen.v1.worker_service_pb2 import ListLeasesResponse as ListLeasesResponse
 from jobservice.wire._gen.v1.worker_service_pb2 import ListWorkersRequest as ListWorkersRequest
 from jobservice.wire._gen.v1.worker_service_pb2 import ListWorkersResponse as ListWorkersResponse
+from jobservice.wire._gen.v1.worker_service_pb2 import LogEnd as LogEnd
 from jobservice.wire._gen.v1.worker_service_pb2 import (
     RegisterWorkerRequest as RegisterWorkerRequest,
 )

@@ -8,6 +8,7 @@
 | `Fence` | `Fence` (`fence_message`, `to_fence`) |
 | `Lease` | `Claim` (`lease_message`, `to_claim`) |
 | `AttemptStart`, `AttemptProgress` | `AttemptStart`, `ProgressReport` (likewise) |
+| `LogAppend` | `LogAppend` (`append_message`, `to_append`) |
 | `AttemptEnd` | `AttemptEnd` (`end_message`, `to_end`) |
 | `LiveAttempt` | `LiveAttempt` (`live_message`, `to_live`) |
 """
@@ -26,6 +27,7 @@ from jobservice.model.lease import (
     ProgressReport,
 )
 from jobservice.model.lifecycle import State
+from jobservice.model.output import LogAppend, Piece, Stream
 from jobservice.model.spec import Command
 from jobservice.model.worker import (
     ANYWHERE,
@@ -251,6 +253,24 @@ def to_progress(message: pb.AttemptProgress) -> ProgressReport:
             times.to_instant(message.report_time),
         ),
     )
+
+
+def append_message(append: LogAppend) -> pb.LogAppend:
+    """A piece of output."""
+    piece = append.piece
+    return pb.LogAppend(
+        fence=fence_message(append.fence),
+        stream=int(append.stream),  # type: ignore[arg-type]  # the numbers are the same
+        offset=piece.offset,
+        data=piece.data,
+        dropped_bytes=piece.dropped_bytes,
+    )
+
+
+def to_append(message: pb.LogAppend) -> LogAppend:
+    """The same."""
+    piece = Piece(message.offset, message.data, message.dropped_bytes)
+    return LogAppend(to_fence(message.fence), Stream(message.stream), piece)
 
 
 def end_message(end: AttemptEnd) -> pb.AttemptEnd:

@@ -24,6 +24,7 @@ from jobservice.executors.port import (
     KnownAttempt,
     Phase,
     Report,
+    Started,
     StartOrder,
 )
 from jobservice.failpoints import failpoint
@@ -35,7 +36,8 @@ from jobservice.model.worker import BEAT, LONGEST_POLL, SILENCE, WorkerInfo
 from jobservice.telemetry import attempt_fields, logger
 from jobservice.worker.ahead import Ahead
 from jobservice.worker.book import Book, Records
-from jobservice.worker.port import Dispatcher
+from jobservice.worker.logs import LogShipper, Read
+from jobservice.worker.port import Dispatcher, Files
 
 CLAIM_BATCH = 256
 """The most jobs of one claim."""
@@ -58,7 +60,10 @@ class Worker:
         directory_of: Callable[[str, int], Path],
         clock: Clock,
         poll_s: float,
+        read: Read | None = None,
+        files: Files | None = None,
     ) -> None:
+        """With `read` the output of attempts is appended; with `files` none of them is kept here."""
         self._info = info
         self._worker_id = info.worker_id
         self._slots = info.slots
@@ -82,6 +87,12 @@ class Worker:
         self._claiming: asyncio.Task[None] | None = None
         self.adopted = asyncio.Event()
         """Set while the executor is connected and reconciled."""
+        self._files = files
+        self._discarded: list[Fence] = []
+        self._has_discarded = asyncio.Event()
+        self._shipper: LogShipper | None = None
+        if read is not None:
+            self._shipper = LogShipper(read, dispatcher, clock, self._hear_ended)
         self._answered_s = 0.0
         """When a call was made that a server answered, of the monotonic clock."""
         self._kept_until_s = 0.0
@@ -153,6 +164,8 @@ class Worker:
         self._kept_until_s = 0.0
         self._keep()
         await self._adopt(known, await self._dispatcher.list_live(self._worker_id))
+        if self._files is not None:
+            await self._files.keep_only([(each.fence.job_id, each.fence.attempt) for each in known])
         self.adopted.set()
 
     async def _adopt(self, known: Sequence[KnownAttempt], live: Sequence[LiveAttempt]) -> None:
@@ -166,7 +179,11 @@ class Worker:
         to_stop = []
         for attempt in known:
             lease = leases.pop(attempt.fence, None)
+            if attempt.phase is Phase.ENDED and self._shipper is None:
+                continue
+            self._watch(attempt.fence, is_new=False)
             if attempt.phase is Phase.ENDED:
+                self._book.adopt(attempt.fence, attempt.started_at)  # until its output is told
                 continue
             self._book.adopt(attempt.fence, attempt.started_at)
             self._holding.set()
@@ -230,6 +247,10 @@ class Worker:
                 group.create_task(self._record_loop()),
                 group.create_task(self._extend_loop()),
             ]
+            if self._shipper is not None:
+                loops.append(group.create_task(self._shipper.run()))
+            if self._files is not None:
+                loops.append(group.create_task(self._discard_loop(self._files)))
             await self._lost.wait()
             self._log.warning("executor_lost")
             for task in loops:
@@ -316,6 +337,30 @@ class Worker:
             )
             reports = [each for each in reports if each.fence not in set(silenced)]
             self._room.set()
+            if self._shipper is not None:
+                self._shipper.forget(silenced)
+            self._discard(silenced)
+        if self._shipper is not None:
+            reports = self._through(self._shipper, reports)
+        self._hear_told(reports)
+
+    def _watch(self, fence: Fence, *, is_new: bool) -> None:
+        if self._shipper is not None:
+            self._shipper.watch(fence, is_new=is_new)
+
+    def _through(self, shipper: LogShipper, reports: Sequence[Report]) -> Sequence[Report]:
+        """Ends wait until the output before them is told; the rest goes on."""
+        for report in reports:
+            if isinstance(report, Started):
+                shipper.watch(report.fence, is_new=True)
+        shipper.end([each for each in reports if isinstance(each, Ended)])
+        return [each for each in reports if not isinstance(each, Ended)]
+
+    def _hear_ended(self, reports: Sequence[Ended]) -> None:
+        """Attempts have ended, and their output is told."""
+        self._hear_told(reports)
+
+    def _hear_told(self, reports: Sequence[Report]) -> None:
         ended = self._book.hear(reports)
         if ended:
             self._ahead.ended(ended)
@@ -352,6 +397,7 @@ class Worker:
             failpoint("worker.recorded_unacknowledged")
             if self._connected:
                 self._executor.acknowledge([end.fence for end in records.ends])
+            self._discard([end.fence for end in records.ends])
         self._log_ends(records.ends, accepted)
 
     async def _tell(self, records: Records) -> Sequence[bool]:
@@ -407,6 +453,21 @@ class Worker:
                 self._book.disown(fence)
         if ending:
             self.stop(ending)
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def _discard(self, fences: Sequence[Fence]) -> None:
+        """Nothing of these attempts is needed here any more."""
+        if self._files is not None:
+            self._discarded += fences
+            self._has_discarded.set()
+
+    async def _discard_loop(self, files: Files) -> None:
+        while True:
+            await self._has_discarded.wait()
+            self._has_discarded.clear()
+            fences, self._discarded = self._discarded, []
+            await files.discard([(fence.job_id, fence.attempt) for fence in fences])
 
     # --- how long without an answer -----------------------------------------------------------
 

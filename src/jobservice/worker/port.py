@@ -16,6 +16,7 @@ from jobservice.model.lease import (
     LiveAttempt,
     ProgressReport,
 )
+from jobservice.model.output import LogAppend
 from jobservice.model.worker import WorkerInfo
 
 
@@ -47,6 +48,9 @@ class Dispatcher(Protocol):
     async def report_progress(self, reports: Sequence[ProgressReport]) -> Sequence[bool]:
         """What attempts say of themselves."""
 
+    async def append_logs(self, appends: Sequence[LogAppend]) -> Sequence[int | None]:
+        """Bring output to where every server can read it; where each stream ends. None: stale fence."""
+
     async def list_live(self, worker_id: str) -> Sequence[LiveAttempt]:
         """Every lease that this worker holds."""
 
@@ -58,3 +62,13 @@ class Dispatcher(Protocol):
 
         Never where the worker is in the process of its server.
         """
+
+
+class Files(Protocol):
+    """The directories of attempts on this host, which are of no use once all of an attempt is told."""
+
+    async def keep_only(self, attempts: Sequence[tuple[str, int]]) -> None:
+        """Remove those of all other attempts, given by job and number."""
+
+    async def discard(self, attempts: Sequence[tuple[str, int]]) -> None:
+        """Remove those of these attempts."""

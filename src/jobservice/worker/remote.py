@@ -24,6 +24,7 @@ from jobservice.model.lease import (
     LiveAttempt,
     ProgressReport,
 )
+from jobservice.model.output import LogAppend
 from jobservice.model.worker import BEAT, WorkerInfo
 from jobservice.telemetry import logger
 from jobservice.wire import messages as pb
@@ -123,6 +124,11 @@ class RemoteService:
         )
         answer = await self._call("ExtendLeases", request)
         return list(map(wire.to_answer, answer.answers))
+
+    async def append_logs(self, appends: Sequence[LogAppend]) -> Sequence[int | None]:
+        request = pb.AppendLogsRequest(appends=map(wire.append_message, appends))
+        answer = await self._call("AppendLogs", request)
+        return [each.end_offset if each.HasField("end_offset") else None for each in answer.ends]
 
     async def list_live(self, worker_id: str) -> Sequence[LiveAttempt]:
         answer = await self._call("ListLeases", pb.ListLeasesRequest(worker_id=worker_id))

@@ -1,10 +1,11 @@
-"""Reads of workers."""
+"""Reads of workers, and of the output that they brought."""
 
+from jobservice.model.output import Piece, Stream
 from jobservice.model.placements import placement_of
 from jobservice.model.worker import Placement, Worker
 from jobservice.store.postgres.connect import Connection
 from jobservice.store.postgres.queries import QUERIES
-from jobservice.store.worker_rows import with_leases, worker_of
+from jobservice.store.worker_rows import piece_of, with_leases, worker_of
 
 
 async def find_worker(connection: Connection, worker_id: str) -> Worker | None:
@@ -24,3 +25,12 @@ async def list_workers(connection: Connection, limit: int, after: str) -> list[W
     held = dict(await connection.fetch(QUERIES["count_leases"].text))
     rows = await connection.fetch(QUERIES["list_workers"].text, after, limit)
     return list(with_leases(map(worker_of, rows), held))
+
+
+async def read_log(
+    connection: Connection, tenant: str, job_id: str, attempt: int, stream: Stream, offset: int
+) -> Piece:
+    """The next piece of output."""
+    values = tenant, job_id, attempt, int(stream), offset
+    row = await connection.fetchrow(QUERIES["read_log"].text, *values)
+    return Piece(offset) if row is None else piece_of(row, offset)

@@ -9,6 +9,7 @@ from jobservice.errors import ResumeTokenExpired
 from jobservice.model.job import Job
 from jobservice.model.limit import KeyRule, Limit, LimitKind, Use
 from jobservice.model.operation import Operation, Place
+from jobservice.model.output import Piece, Stream
 from jobservice.model.queue import Queue
 from jobservice.model.schedule import Schedule
 from jobservice.model.spec import JobSpec
@@ -201,6 +202,11 @@ class SqliteStore(WritingStore[Writer]):
 
     async def list_taken(self, worker_id: str) -> list[tuple[Placement, int]]:
         return await self._readers.away(worker_reads.list_taken, worker_id)
+
+    async def read_log(
+        self, tenant: str, job_id: str, attempt: int, stream: Stream, offset: int
+    ) -> Piece:
+        return self._readers.here(worker_reads.read_log, tenant, job_id, attempt, stream, offset)
 
     async def list_workers(self, *, limit: int, after: str) -> list[Worker]:
         return await self._readers.away(worker_reads.list_workers, limit, after)

@@ -1,12 +1,13 @@
-"""Reads of workers."""
+"""Reads of workers, and of the output that they brought."""
 
 import apsw
 
+from jobservice.model.output import Piece, Stream
 from jobservice.model.placements import placement_of
 from jobservice.model.worker import Placement, Worker
 from jobservice.store.rows import parse_json
 from jobservice.store.sqlite.queries import QUERIES
-from jobservice.store.worker_rows import with_leases, worker_of
+from jobservice.store.worker_rows import piece_of, with_leases, worker_of
 
 
 def find_worker(connection: apsw.Connection, worker_id: str) -> Worker | None:
@@ -26,3 +27,12 @@ def list_workers(connection: apsw.Connection, limit: int, after: str) -> list[Wo
     held = dict(connection.execute(QUERIES["count_leases"].text))
     rows = connection.execute(QUERIES["list_workers"].text, (after, limit))
     return list(with_leases(map(worker_of, rows), held))
+
+
+def read_log(
+    connection: apsw.Connection, tenant: str, job_id: str, attempt: int, stream: Stream, offset: int
+) -> Piece:
+    """The next piece of output."""
+    values = tenant, job_id, attempt, int(stream), offset
+    row = connection.execute(QUERIES["read_log"].text, values).get
+    return Piece(offset) if row is None else piece_of(row, offset)

@@ -69,7 +69,7 @@ async def start_attempts(
     """Record processes; a start that is recorded already is True and tells nothing."""
     starts = [start for call in calls for start in call]
     answers, rows = [False] * len(starts), []
-    for n, live, first in await _live(tx, [start.fence for start in starts]):
+    for n, live, first in await find_live(tx, [start.fence for start in starts]):
         answers[n] = True
         if not first or live.started_us is not None:
             continue
@@ -89,7 +89,7 @@ async def start_attempts(
         )
         rows.append((fence.tenant, fence.job_id, position, started_us))
     await change(tx, "start_attempts", rows)
-    return _by_call(calls, answers)
+    return answers_by_call(calls, answers)
 
 
 # --- finish -----------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ async def finish_attempts(
     settled: list[Settlement | None] = [None] * len(ends)
     jobs, attempts, left, released = [], [], [], []
     ended: dict[int, list[Ended]] = {}
-    for n, live, first in await _live(tx, [end.fence for end, _ in ends]):
+    for n, live, first in await find_live(tx, [end.fence for end, _ in ends]):
         if first:
             end, call = ends[n]
             settlement = settled[n] = _settled(call.settle, end, live)
@@ -133,7 +133,7 @@ async def finish_attempts(
     await free(tx, released)
     for now_us, finals in ended.items():
         await after_ends(tx, finals, now_us)
-    return _by_call([call.ends for call in calls], settled)
+    return answers_by_call([call.ends for call in calls], settled)
 
 
 def _settled(settle: Settle, end: AttemptEnd, live: _Live) -> Settlement:
@@ -270,7 +270,7 @@ async def unclaim_attempts(tx: Transaction, calls: Sequence[FencesCall]) -> list
     """Hand back leases of RUNNING jobs whose attempts have no process."""
     fences = [(fence, call.at_us) for call in calls for fence in call.fences]
     answers, rows, released = [False] * len(fences), [], []
-    for n, live, first in await _live(tx, [fence for fence, _ in fences]):
+    for n, live, first in await find_live(tx, [fence for fence, _ in fences]):
         if not first or live.state != State.RUNNING or live.started_us is not None:
             continue
         answers[n] = True
@@ -292,7 +292,7 @@ async def unclaim_attempts(tx: Transaction, calls: Sequence[FencesCall]) -> list
         released.append((fence.tenant, live.keys))
     await change(tx, "unclaim_attempts", rows)
     await free(tx, released)
-    return _by_call([call.fences for call in calls], answers)
+    return answers_by_call([call.fences for call in calls], answers)
 
 
 async def extend_leases(tx: Transaction, calls: Sequence[FencesCall]) -> list[list[LeaseAnswer]]:
@@ -300,7 +300,7 @@ async def extend_leases(tx: Transaction, calls: Sequence[FencesCall]) -> list[li
     fences = [(fence, call.at_us) for call in calls for fence in call.fences]
     answers = [LeaseAnswer.REFUSED] * len(fences)
     until: dict[Fence, int] = {}
-    for n, live, _ in await _live(tx, [fence for fence, _ in fences]):
+    for n, live, _ in await find_live(tx, [fence for fence, _ in fences]):
         answers[n] = LeaseAnswer.KEPT if live.state == State.RUNNING else LeaseAnswer.STOP
         fence, at_us = fences[n]
         until[fence] = at_us
@@ -309,7 +309,7 @@ async def extend_leases(tx: Transaction, calls: Sequence[FencesCall]) -> list[li
         "extend_leases",
         [(fence.tenant, fence.job_id, at_us) for fence, at_us in until.items()],
     )
-    return _by_call([call.fences for call in calls], answers)
+    return answers_by_call([call.fences for call in calls], answers)
 
 
 # --- progress ---------------------------------------------------------------------------------
@@ -321,7 +321,7 @@ async def record_progress(
     """Keep the newest progress of live attempts."""
     reports = [report for call in calls for report in call]
     answers, rows = [False] * len(reports), []
-    for n, live, _ in await _live(tx, [report.fence for report in reports]):
+    for n, live, _ in await find_live(tx, [report.fence for report in reports]):
         answers[n] = True
         fence, progress = reports[n].fence, reports[n].progress
         rows.append(
@@ -339,13 +339,13 @@ async def record_progress(
             )
         )
     await tx.write("record_progress", rows)
-    return _by_call(calls, answers)
+    return answers_by_call(calls, answers)
 
 
 # --- common -----------------------------------------------------------------------------------
 
 
-async def _live(tx: Transaction, fences: Sequence[Fence]) -> list[tuple[int, _Live, bool]]:
+async def find_live(tx: Transaction, fences: Sequence[Fence]) -> list[tuple[int, _Live, bool]]:
     """Place, job and whether it is the first of its kind, for each fence that is not stale."""
     rows = await tx.read(
         "find_live",
@@ -363,7 +363,7 @@ async def _live(tx: Transaction, fences: Sequence[Fence]) -> list[tuple[int, _Li
     return found
 
 
-def _by_call(calls: Sequence[Sequence[Any]], answers: Sequence[_T]) -> list[list[_T]]:
+def answers_by_call(calls: Sequence[Sequence[Any]], answers: Sequence[_T]) -> list[list[_T]]:
     """Answers to all items of all calls, given back to each call."""
     ends = itertools.accumulate(len(call) for call in calls)
     return [list(answers[end - len(call) : end]) for call, end in zip(calls, ends, strict=True)]

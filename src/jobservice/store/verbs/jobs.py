@@ -40,6 +40,7 @@ _BELONGINGS = (
     "delete_dependencies",
     "delete_arrays",
     "delete_array_items",
+    "delete_logs",
 )
 
 _T = TypeVar("_T")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from jobservice.model.attempt import Fence
 from jobservice.model.job import NewJob
 from jobservice.model.lease import AttemptEnd, AttemptStart, ProgressReport
+from jobservice.model.output import LogAppend
 from jobservice.store.port import JobKey, MoveCall, StopRequest
 from jobservice.store.verbs.attempts import FencesCall, FinishCall
 from jobservice.store.verbs.group import Calls
@@ -64,13 +65,18 @@ def _keys(item: object) -> Iterable[tuple[str, str]]:
         case UpdateCall(key=key) | (JobKey() as key, _):
             return [_key(key)]
         case Sequence():
-            return [_key(each) for each in item if isinstance(each, AttemptStart | ProgressReport)]
+            return [
+                _key(each)
+                for each in item
+                if isinstance(each, AttemptStart | ProgressReport | LogAppend)
+            ]
         case _:
             return []
 
 
 def _key(
-    about: Fence | JobKey | StopRequest | AttemptEnd | AttemptStart | ProgressReport,
+    about: Fence | JobKey | StopRequest | AttemptEnd | AttemptStart | ProgressReport | LogAppend,
 ) -> tuple[str, str]:
-    where = about.fence if isinstance(about, AttemptEnd | AttemptStart | ProgressReport) else about
+    of_attempts = AttemptEnd | AttemptStart | ProgressReport | LogAppend
+    where = about.fence if isinstance(about, of_attempts) else about
     return where.tenant, where.job_id

@@ -9,6 +9,7 @@ from jobservice.model.attempt import Fence
 from jobservice.model.job import Edits, Job, NewJob
 from jobservice.model.limit import Limit, LimitKind
 from jobservice.model.operation import BulkChange, Operation
+from jobservice.model.output import LogAppend
 from jobservice.model.queue import Move, Queue
 from jobservice.model.schedule import Schedule
 from jobservice.model.worker import Drain, Worker, WorkerInfo
@@ -23,6 +24,7 @@ from jobservice.store.verbs import (
     claim,
     jobs,
     keys,
+    logs,
     operations,
     queues,
     retry,
@@ -228,6 +230,11 @@ class WritingStore(port.Store, Generic[AnyWriter]):
 
     async def forget_operations(self, *, before: dt.datetime, limit: int) -> int:
         return await self._writer.run(operations.forget_operations, (to_us(before), limit))
+
+    # output
+
+    async def append_logs(self, appends: Sequence[LogAppend]) -> list[int | None]:
+        return await self._writer.run(logs.append_logs, appends)
 
     # workers
 

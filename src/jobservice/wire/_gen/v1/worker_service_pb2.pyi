@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from jobservice.wire._gen.v1 import job_pb2 as _job_pb2
+from jobservice.wire._gen.v1 import job_service_pb2 as _job_service_pb2
 from jobservice.wire._gen.v1 import worker_pb2 as _worker_pb2
 import builtins as _builtins
 import sys
@@ -456,6 +457,122 @@ class ReportProgressResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportProgressResponse: _TypeAlias = ReportProgressResponse  # noqa: Y015
+
+@_typing.final
+class LogAppend(_message.Message):
+    """A piece of output, or a gap in it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FENCE_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    DROPPED_BYTES_FIELD_NUMBER: _builtins.int
+    stream: _job_service_pb2.LogStream.ValueType
+    """The stream: STDOUT or STDERR."""
+    offset: _builtins.int
+    """The position of its first byte in the stream."""
+    data: _builtins.bytes
+    """The bytes as they were written, at most 64 KiB. Without any, and without a gap, it asks where the stream
+    ends.
+    """
+    dropped_bytes: _builtins.int
+    """When above 0, there is no data: so many bytes from `offset` on were over the limit and dropped."""
+    @_builtins.property
+    def fence(self) -> Global___Fence:
+        """The attempt."""
+
+    def __init__(
+        self,
+        *,
+        fence: Global___Fence | None = ...,
+        stream: _job_service_pb2.LogStream.ValueType = ...,
+        offset: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        dropped_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "dropped_bytes", b"dropped_bytes", "fence", b"fence", "offset", b"offset", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogAppend: _TypeAlias = LogAppend  # noqa: Y015
+
+@_typing.final
+class AppendLogsRequest(_message.Message):
+    """Brings output. What is there already is left as it is, so it may be sent again; a piece that begins behind the
+    end of its stream is not kept.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPENDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def appends(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogAppend]:
+        """1 to 128 pieces; those of one stream in order."""
+
+    def __init__(
+        self,
+        *,
+        appends: _abc.Iterable[Global___LogAppend] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["appends", b"appends"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppendLogsRequest: _TypeAlias = AppendLogsRequest  # noqa: Y015
+
+@_typing.final
+class AppendLogsResponse(_message.Message):
+    """How far the output is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ends(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogEnd]:
+        """For each piece in order."""
+
+    def __init__(
+        self,
+        *,
+        ends: _abc.Iterable[Global___LogEnd] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends", b"ends"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppendLogsResponse: _TypeAlias = AppendLogsResponse  # noqa: Y015
+
+@_typing.final
+class LogEnd(_message.Message):
+    """Where a stream ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    END_OFFSET_FIELD_NUMBER: _builtins.int
+    end_offset: _builtins.int
+    """The position behind its last byte, where to go on; unset where the fence is stale."""
+    def __init__(
+        self,
+        *,
+        end_offset: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_offset", b"_end_offset", "end_offset", b"end_offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_offset", b"_end_offset", "end_offset", b"end_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__end_offset: _TypeAlias = _typing.Literal["end_offset"]  # noqa: Y015
+    _WhichOneofArgType__end_offset: _TypeAlias = _typing.Literal["_end_offset", b"_end_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_offset) -> _WhichOneofReturnType__end_offset | None: ...
+
+Global___LogEnd: _TypeAlias = LogEnd  # noqa: Y015
 
 @_typing.final
 class AttemptEnd(_message.Message):

@@ -62,6 +62,11 @@ class WorkerServiceStub(object):
                 request_serializer=jobservice_dot_v1_dot_worker__service__pb2.ReportProgressRequest.SerializeToString,
                 response_deserializer=jobservice_dot_v1_dot_worker__service__pb2.ReportProgressResponse.FromString,
                 _registered_method=True)
+        self.AppendLogs = channel.unary_unary(
+                '/jobservice.v1.WorkerService/AppendLogs',
+                request_serializer=jobservice_dot_v1_dot_worker__service__pb2.AppendLogsRequest.SerializeToString,
+                response_deserializer=jobservice_dot_v1_dot_worker__service__pb2.AppendLogsResponse.FromString,
+                _registered_method=True)
         self.FinishAttempts = channel.unary_unary(
                 '/jobservice.v1.WorkerService/FinishAttempts',
                 request_serializer=jobservice_dot_v1_dot_worker__service__pb2.FinishAttemptsRequest.SerializeToString,
@@ -143,6 +148,13 @@ class WorkerServiceServicer(object):
 
     def ReportProgress(self, request, context):
         """Keeps what attempts say of their progress.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AppendLogs(self, request, context):
+        """Keeps output of attempts where every server can read it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -233,6 +245,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.ReportProgress,
                     request_deserializer=jobservice_dot_v1_dot_worker__service__pb2.ReportProgressRequest.FromString,
                     response_serializer=jobservice_dot_v1_dot_worker__service__pb2.ReportProgressResponse.SerializeToString,
+            ),
+            'AppendLogs': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppendLogs,
+                    request_deserializer=jobservice_dot_v1_dot_worker__service__pb2.AppendLogsRequest.FromString,
+                    response_serializer=jobservice_dot_v1_dot_worker__service__pb2.AppendLogsResponse.SerializeToString,
             ),
             'FinishAttempts': grpc.unary_unary_rpc_method_handler(
                     servicer.FinishAttempts,
@@ -396,6 +413,33 @@ class WorkerService(object):
             '/jobservice.v1.WorkerService/ReportProgress',
             jobservice_dot_v1_dot_worker__service__pb2.ReportProgressRequest.SerializeToString,
             jobservice_dot_v1_dot_worker__service__pb2.ReportProgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jobservice.v1.WorkerService/AppendLogs',
+            jobservice_dot_v1_dot_worker__service__pb2.AppendLogsRequest.SerializeToString,
+            jobservice_dot_v1_dot_worker__service__pb2.AppendLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

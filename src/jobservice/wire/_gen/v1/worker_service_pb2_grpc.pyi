@@ -49,6 +49,8 @@ class WorkerServiceStub:
     """Records that processes of attempts exist."""
     ReportProgress: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.ReportProgressRequest, _worker_service_pb2.ReportProgressResponse]
     """Keeps what attempts say of their progress."""
+    AppendLogs: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.AppendLogsRequest, _worker_service_pb2.AppendLogsResponse]
+    """Keeps output of attempts where every server can read it."""
     FinishAttempts: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.FinishAttemptsRequest, _worker_service_pb2.FinishAttemptsResponse]
     """Records that no process of attempts lives any more, and how they ended."""
     UnclaimAttempts: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.UnclaimAttemptsRequest, _worker_service_pb2.UnclaimAttemptsResponse]
@@ -89,6 +91,8 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """Records that processes of attempts exist."""
     ReportProgress: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.ReportProgressRequest, _worker_service_pb2.ReportProgressResponse]  # type: ignore[assignment]
     """Keeps what attempts say of their progress."""
+    AppendLogs: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.AppendLogsRequest, _worker_service_pb2.AppendLogsResponse]  # type: ignore[assignment]
+    """Keeps output of attempts where every server can read it."""
     FinishAttempts: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.FinishAttemptsRequest, _worker_service_pb2.FinishAttemptsResponse]  # type: ignore[assignment]
     """Records that no process of attempts lives any more, and how they ended."""
     UnclaimAttempts: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.UnclaimAttemptsRequest, _worker_service_pb2.UnclaimAttemptsResponse]  # type: ignore[assignment]
@@ -150,6 +154,14 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_worker_service_pb2.ReportProgressResponse, _abc.Awaitable[_worker_service_pb2.ReportProgressResponse]]:
         """Keeps what attempts say of their progress."""
+
+    @_abc_1.abstractmethod
+    def AppendLogs(
+        self,
+        request: _worker_service_pb2.AppendLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_service_pb2.AppendLogsResponse, _abc.Awaitable[_worker_service_pb2.AppendLogsResponse]]:
+        """Keeps output of attempts where every server can read it."""
 
     @_abc_1.abstractmethod
     def FinishAttempts(

@@ -1,0 +1,206 @@
+"""Output of attempts, brought to where every server can read it.
+
+The files that the runner writes are the truth. What is new in them is read and appended by position,
+again and again until the attempt has ended and all of it is there; only then its end is passed on. The
+service answers where each stream ends now, so a repeat does no harm, and after a restart it is asked
+first. Nothing is kept in memory but positions.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from jobservice.clock import Clock
+from jobservice.errors import JobServiceError
+from jobservice.executors.port import Ended
+from jobservice.model.attempt import Fence
+from jobservice.model.output import LogAppend, Piece, Stream
+from jobservice.telemetry import logger
+from jobservice.worker.port import Dispatcher
+
+BATCH_BYTES = 1 << 20
+"""How much of all attempts is appended in one call, or a piece more."""
+BATCH_PIECES = 100
+PIECES_A_TURN = 8
+"""Of one stream, so that the others have their turn."""
+LOOK_AGAIN_S = (0.1, 0.1, 0.2, 0.3, 0.5, 1.0)
+"""Waits between looks at an attempt that says nothing; the last one repeats."""
+AFTER_ERROR_S = 1.0
+
+Read = Callable[[str, int, Stream, int], Awaitable[Piece]]
+"""A piece of the output of an attempt, by job, attempt, stream and position."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Watched:
+    """An attempt, and how far its output is where it belongs."""
+
+    positions: dict[Stream, int | None]
+    """None: to be asked for."""
+    end: Ended | None = None
+    quiet: int = 0
+    look_at_s: float = 0.0
+
+    def is_done(self) -> bool:
+        """Whether it has ended and all that it wrote is there."""
+        if self.end is None:
+            return False
+        outcome = self.end.outcome
+        written = {Stream.STDOUT: outcome.stdout_bytes, Stream.STDERR: outcome.stderr_bytes}
+        return all(
+            not written[stream] or (position is not None and position >= written[stream])
+            for stream, position in self.positions.items()
+        )
+
+
+class LogShipper:
+    """Appends what attempts write, and passes their ends on behind it."""
+
+    def __init__(
+        self,
+        read: Read,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        pass_on: Callable[[Sequence[Ended]], None],
+    ) -> None:
+        self._read = read
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._pass_on = pass_on
+        self._watched: dict[Fence, _Watched] = {}
+        self._news = asyncio.Event()
+        self._log = logger("logs")
+
+    def watch(self, fence: Fence, *, is_new: bool) -> None:
+        """An attempt runs; one that is not new may have been watched by another worker before."""
+        begin = 0 if is_new else None
+        self._watched.setdefault(fence, _Watched(dict.fromkeys(Stream, begin)))
+        self._news.set()
+
+    def end(self, ends: Iterable[Ended]) -> None:
+        """Attempts have ended; each end is passed on once its output is whole."""
+        for end in ends:
+            self.watch(end.fence, is_new=False)
+            watched = self._watched[end.fence]
+            watched.end, watched.look_at_s = end, 0.0
+            if watched.is_done():
+                self._finish([end.fence])
+
+    def forget(self, fences: Iterable[Fence]) -> None:
+        """Nothing is to be told of these attempts any more."""
+        for fence in fences:
+            self._watched.pop(fence, None)
+
+    async def run(self) -> None:
+        """A loop: look at all attempts, each as often as it has something to say."""
+        while True:
+            self._news.clear()
+            now = self._clock.monotonic_s()
+            due = [fence for fence, each in self._watched.items() if each.look_at_s <= now]
+            try:
+                await self._ship(due)
+            except JobServiceError as error:
+                self._log.warning("logs_not_appended", error=str(error))
+                await self._clock.sleep(AFTER_ERROR_S)
+                continue
+            await self._until_due()
+
+    async def _until_due(self) -> None:
+        next_s = min((each.look_at_s for each in self._watched.values()), default=None)
+        if next_s is None:
+            await self._news.wait()
+            return
+        wait_s = next_s - self._clock.monotonic_s()
+        if wait_s > 0:
+            try:
+                async with self._clock.timeout(wait_s):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+
+    async def _ship(self, due: Sequence[Fence]) -> None:
+        """Read what is new of some attempts, ended ones first, and append it."""
+        order = sorted(due, key=lambda fence: self._watched[fence].end is None)
+        batch: list[LogAppend] = []
+        looked: list[Fence] = []
+        for fence in order:
+            if len(batch) >= BATCH_PIECES or sum(map(_size, batch)) >= BATCH_BYTES:
+                break
+            batch += await self._new_of(fence)
+            looked.append(fence)
+        answers = await self._dispatcher.append_logs(batch) if batch else ()
+        moved = self._take(batch, answers)
+        self._plan(looked, moved)
+        self._finish(looked)
+
+    async def _new_of(self, fence: Fence) -> list[LogAppend]:
+        """What is behind the positions of an attempt; an empty piece asks for the position."""
+        watched = self._watched.get(fence)
+        found: list[LogAppend] = []
+        for stream, position in watched.positions.items() if watched is not None else ():
+            if position is None:
+                found.append(LogAppend(fence, stream, Piece(0)))
+            else:
+                found += await self._new_in(fence, stream, position)
+        return found
+
+    async def _new_in(self, fence: Fence, stream: Stream, position: int) -> list[LogAppend]:
+        """What is behind a position of a stream."""
+        found: list[LogAppend] = []
+        for _ in range(PIECES_A_TURN):
+            try:
+                piece = await self._read(fence.job_id, fence.attempt, stream, position)
+            except OSError as error:
+                self._log.warning("output_unreadable", attempt=str(fence), error=str(error))
+                break
+            if piece.end == piece.offset:
+                break
+            found.append(LogAppend(fence, stream, piece))
+            position = piece.end
+        return found
+
+    def _take(self, batch: Sequence[LogAppend], answers: Sequence[int | None]) -> set[Fence]:
+        """Go on where the service says that a stream ends; returns of which attempts there was news."""
+        moved: set[Fence] = set()
+        for append, position in zip(batch, answers, strict=True):
+            watched = self._watched.get(append.fence)
+            if watched is None:
+                continue
+            moved.add(append.fence)
+            if position is None:  # its lease has gone to another, and its end will be refused too
+                if watched.end is not None:
+                    self._pass_on([watched.end])
+                del self._watched[append.fence]
+            else:
+                watched.positions[append.stream] = position
+        return moved
+
+    def _plan(self, looked: Sequence[Fence], moved: set[Fence]) -> None:
+        now = self._clock.monotonic_s()
+        for fence in looked:
+            watched = self._watched.get(fence)
+            if watched is None:
+                continue
+            watched.quiet = 0 if fence in moved else watched.quiet + 1
+            if watched.quiet:
+                wait_s = LOOK_AGAIN_S[min(watched.quiet, len(LOOK_AGAIN_S)) - 1]
+                watched.look_at_s = now + wait_s
+                if watched.end is not None:
+                    self._give_up(fence, watched)
+
+    def _give_up(self, fence: Fence, watched: _Watched) -> None:
+        """Nothing more is in the files of an attempt that has ended, whatever it may have written."""
+        assert watched.end is not None
+        del self._watched[fence]
+        self._pass_on([watched.end])
+
+    def _finish(self, fences: Sequence[Fence]) -> None:
+        for fence in fences:
+            watched = self._watched.get(fence)
+            if watched is not None and watched.end is not None and watched.is_done():
+                del self._watched[fence]
+                self._pass_on([watched.end])
+
+
+def _size(append: LogAppend) -> int:
+    return len(append.piece.data)
