@@ -69,7 +69,13 @@ clean:  ## Remove everything that was made here: .venv, caches, build/
 	$(PIP) install --no-build-isolation --no-deps --editable .
 	@touch $@
 
-.PHONY: static-checks all-tests
+.PHONY: static-checks all-tests pgbouncer
+# A program of Debian that tests run against.
+pgbouncer:
+	@test -x /usr/sbin/pgbouncer || command -v pgbouncer >/dev/null || \
+		{ test "$$(id -u)" = 0 && apt-get install --yes --quiet pgbouncer; } || \
+		{ echo "The tests need PgBouncer: apt-get install pgbouncer, as root." >&2; exit 1; }
+
 static-checks: setup
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet
@@ -77,7 +83,7 @@ static-checks: setup
 	$(BIN)/python tools/proto.py --check
 	$(BIN)/lint-imports --no-logo
 
-all-tests: setup
+all-tests: setup pgbouncer
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
 
 define pin

@@ -76,6 +76,11 @@ class Settings(HostSettings):
         "without it they are in jobservice.db in the data directory. A password belongs into the "
         "environment variable or ~/.pgpass, not on the command line.",
     )
+    database_direct: SecretStr | None = Field(
+        None,
+        description="The address of the database itself, where `database` is that of a pooler, which "
+        "then ends in ?pool_mode=transaction; without it services hear of each other by a poll.",
+    )
     listen: str | None = Field(
         None,
         pattern=r"^.+:\d{1,5}$",
@@ -148,7 +153,7 @@ class Settings(HostSettings):
         """The Unix socket that the service listens on."""
         return self.data_dir / "jobservice.sock"
 
-    @field_validator("database")
+    @field_validator("database", "database_direct")
     @classmethod
     def _is_postgresql(cls, database: SecretStr | None) -> SecretStr | None:
         if database is not None:

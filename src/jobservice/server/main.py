@@ -65,7 +65,13 @@ async def _open_store(settings: Settings) -> Store:
         path = settings.database_path
         return await SqliteStore.open(path, waiting_limit=waiting, deadline_s=deadline_s)
     url = settings.database.get_secret_value()
-    return await PostgresStore.open(url, waiting_limit=waiting, deadline_s=deadline_s)
+    direct = settings.database_direct
+    return await PostgresStore.open(
+        url,
+        direct=None if direct is None else direct.get_secret_value(),
+        waiting_limit=waiting,
+        deadline_s=deadline_s,
+    )
 
 
 def _service(settings: Settings, store: Store) -> Service:

@@ -3,6 +3,8 @@
 Every wait ends: a connection that is not there within the deadline, a statement that runs longer, a
 lock that another holds, and, should this process be stopped in the middle of a transaction, the
 transaction itself, so that it does not hold up other servers for ever.
+
+Behind a pooler that lends a session for one transaction, all this is said in each transaction.
 """
 
 import asyncio
@@ -54,6 +56,13 @@ the whole table each time once it has grown: until its statistics are gathered a
 much later where they say that a queue is empty which has filled since. Plans made anew for each run
 would cost a tenth to a fifth of a call; so one is made without a look at the values and kept from the
 first run on, not from the sixth as by default: it is the one that the tests look at."""
+
+_ON_DISK = (
+    "SELECT set_config('synchronous_commit', 'on', {is_local})"
+    " WHERE current_setting('synchronous_commit') = 'off'"
+)
+"""Acknowledged means on disk, whatever the default of the database is."""
+_POOLED = re.compile(r"(?:\?|&)pool_mode=transaction(?:&|$)")
 
 Connection: TypeAlias = asyncpg.Connection
 
@@ -122,42 +131,57 @@ async def connect(
     url: str, statement_s: float, *, connect_deadline_s: float | None = None
 ) -> Connection:
     """A connection with our settings, there in the time of a statement; raises what asyncpg raises."""
-    arguments = settings(statement_s)
+    arguments = settings(url, statement_s)
     arguments["timeout"] = connect_deadline_s or statement_s
-    connection = await asyncpg.connect(url, **arguments)
+    connection = await asyncpg.connect(**arguments)
     try:
-        await set_up(connection)
+        if not is_pooled(url):
+            await connection.execute(_ON_DISK.format(is_local="false"))
     except BaseException:
         connection.terminate()
         raise
     return connection
 
 
-def settings(statement_s: float) -> dict[str, Any]:
+def settings(url: str, statement_s: float) -> dict[str, Any]:
     """The arguments of every connection, for statements that take so long at most."""
-    milliseconds = str(int(statement_s * 1000))
+    pooled = is_pooled(url)
+    of_session = {} if pooled else _of_session(statement_s)
     return {
+        "dsn": _POOLED.sub(lambda found: "?" if found[0].endswith("&") else "", url),
         "timeout": statement_s,
         "command_timeout": statement_s * GIVEN_UP,
-        "statement_cache_size": STATEMENTS_KEPT,
+        "statement_cache_size": 0 if pooled else STATEMENTS_KEPT,
         "max_cached_statement_lifetime": STATEMENT_AGE_S,
-        "server_settings": {
-            "application_name": "jobservice",
-            "jit": "off",
-            **_WALKS_ONLY,
-            "statement_timeout": milliseconds,
-            "lock_timeout": milliseconds,
-            "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
-        },
+        "server_settings": {"application_name": "jobservice", **of_session},
     }
 
 
-async def set_up(connection: Connection) -> None:
-    """Acknowledged means on disk, whatever the default of the database is."""
-    await connection.execute(
-        "SELECT set_config('synchronous_commit', 'on', false)"
-        " WHERE current_setting('synchronous_commit') = 'off'"
-    )
+def _of_session(statement_s: float) -> dict[str, str]:
+    milliseconds = str(int(statement_s * 1000))
+    return {
+        "jit": "off",
+        **_WALKS_ONLY,
+        "statement_timeout": milliseconds,
+        "lock_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+    }
+
+
+def is_pooled(url: str) -> bool:
+    """Whether the address says that it is one of a pooler that lends a session for a transaction.
+
+    Nothing lasts there from one transaction to the next: no setting, no prepared statement, no LISTEN.
+    """
+    return _POOLED.search(url) is not None
+
+
+def in_transaction(url: str, statement_s: float) -> str:
+    """What each transaction has to begin with, after its BEGIN; empty where the session has it all."""
+    if not is_pooled(url):
+        return ""
+    local = [f"SET LOCAL {name} = '{to}'" for name, to in _of_session(statement_s).items()]
+    return "; ".join([*local, _ON_DISK.format(is_local="true")])
 
 
 async def connect_first(url: str, statement_s: float) -> Connection:
@@ -180,9 +204,11 @@ async def connect_first(url: str, statement_s: float) -> Connection:
             " postgresql://USER@HOST:5432/NAME."
         ) from None
     except (asyncpg.PostgresError, *_AWAY) as error:
+        question = "Is PostgreSQL running there, and may this user connect?"
+        if "unsupported startup parameter" in str(error):
+            question = "If a pooler is there, let the address end in ?pool_mode=transaction."
         raise SetupError(
-            f"The database {shown} cannot be used: {said(error)}. Is PostgreSQL running there, and"
-            " may this user connect?"
+            f"The database {shown} cannot be used: {said(error)}. {question}"
         ) from None
     if connection.get_server_version().major < OLDEST_SERVER:
         version = connection.get_server_version().major

@@ -2,8 +2,8 @@
 
 A server that has committed a change says so to the others, once for all commits of a tenth of a second
 and never within a transaction that writes: NOTIFY takes a lock at the commit that all share. What the
-others hear is a hint. It may be late or missing, behind a pooler that hands sessions around it never
-comes, and a poll stands behind each thing that is hinted at.
+others hear is a hint. It may be late or missing, and a poll stands behind each thing that is hinted at.
+Behind a pooler that lends sessions for a transaction none comes, unless the database has an address too.
 
 A connection may be deaf: the other end is gone, and nobody says so. So a server that has heard nothing
 of its own for a while says something to itself, and takes another connection when that does not come
@@ -26,14 +26,15 @@ SPACING_S = 0.1
 CHECK_S = 5.0
 """After so long without a notification of its own a server checks that it hears."""
 RETRY_S = 2.0
-"""Before another connection is tried."""
+"""Before another connection is tried. Meanwhile, and where none can be had, whoever waits for a hint is
+told so often that there may be one."""
 _CHANGED, _LEFT, _CHECK = "changed", "left", "check"
 
 
 class Hints:
     """Tells other servers of changes, and hears of theirs. All methods belong to the event loop."""
 
-    def __init__(self, url: str, *, deadline_s: float, check_s: float = CHECK_S) -> None:
+    def __init__(self, url: str | None, *, deadline_s: float, check_s: float = CHECK_S) -> None:
         self._url = url
         self._deadline_s = deadline_s
         self._check_s = check_s
@@ -67,7 +68,8 @@ class Hints:
     async def _forever(self) -> None:
         while not self._closed.is_set():
             try:
-                await self._listen()
+                if self._url is not None:
+                    await self._listen(self._url)
             except Exception as error:
                 if not (
                     is_away(error) or isinstance(error, asyncpg.PostgresError | StoreUnavailable)
@@ -76,12 +78,13 @@ class Hints:
                 if not self._deaf_said:
                     self._log.warning("hints_lost", error=said(error))
                     self._deaf_said = True
+            self._tell()  # what was said was not heard
             await self._pause(RETRY_S)
 
-    async def _listen(self) -> None:
+    async def _listen(self, url: str) -> None:
         """Say and hear over one connection, until it fails."""
         async with asyncio.timeout(self._deadline_s):
-            connection = await connect(self._url, self._deadline_s)
+            connection = await connect(url, self._deadline_s)
         try:
             own = connection.get_server_pid()
 

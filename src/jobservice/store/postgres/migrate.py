@@ -44,7 +44,8 @@ async def current(url: str) -> int:
     """
     connection = await connect_first(url, DEADLINE_S)
     try:
-        return max(await _applied(connection), default=0)
+        async with connection.transaction():
+            return max(await _applied(connection), default=0)
     finally:
         await connection.close()
 
@@ -57,7 +58,8 @@ async def check(url: str, folder: Path = MIGRATIONS) -> Review:
     """
     connection = await connect_first(url, DEADLINE_S)
     try:
-        return review(migrations(folder), await _applied(connection), redacted(url))
+        async with connection.transaction():
+            return review(migrations(folder), await _applied(connection), redacted(url))
     except asyncpg.PostgresError as error:
         raise SetupError(f"The schema of {redacted(url)} cannot be read: {said(error)}.") from error
     finally:
@@ -91,8 +93,9 @@ async def upgrade(url: str, folder: Path = MIGRATIONS) -> list[Migration]:
 async def _upgrade(
     connection: Connection, database: str, known: Sequence[Migration]
 ) -> list[Migration]:
-    if not pending(known, await _applied(connection), database):
-        return []
+    async with connection.transaction():
+        if not pending(known, await _applied(connection), database):
+            return []
     done = []
     for each in known:
         try:

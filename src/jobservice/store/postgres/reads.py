@@ -40,9 +40,9 @@ from jobservice.store.port import (
 from jobservice.store.postgres.connect import (
     STATEMENT_PART,
     Connection,
+    in_transaction,
     is_away,
     refusal,
-    set_up,
     settings,
 )
 from jobservice.store.postgres.queries import QUERIES
@@ -74,6 +74,8 @@ class Readers:
     def __init__(self, url: str, *, deadline_s: float) -> None:
         self._url = url
         self._deadline_s = deadline_s
+        self._statement_s = deadline_s * STATEMENT_PART
+        self._first = in_transaction(url, self._statement_s)
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
         self._closed = False
@@ -108,17 +110,20 @@ class Readers:
     async def _once(self, read: "Read[_P, _T]", *args: _P.args, **kwargs: _P.kwargs) -> _T:
         pool = await self._opened()
         async with pool.acquire() as connection:
-            return await read(connection, *args, **kwargs)
+            if not self._first:
+                return await read(connection, *args, **kwargs)
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                await connection.execute(self._first)
+                return await read(connection, *args, **kwargs)
 
     async def _opened(self) -> asyncpg.Pool:
         async with self._opening:
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(
-                    self._url,
                     min_size=0,
                     max_size=CONNECTIONS,
-                    init=set_up,
-                    **settings(self._deadline_s * STATEMENT_PART),
+                    reset=_keep if self._first else None,
+                    **settings(self._url, self._statement_s),
                 )
             return self._pool
 
@@ -129,6 +134,10 @@ class Readers:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._deadline_s):
                     await self._pool.close()
+
+
+async def _keep(_: Connection) -> None:
+    """Nothing of a session is to be reset where none was set."""
 
 
 # --- jobs -------------------------------------------------------------------------------------

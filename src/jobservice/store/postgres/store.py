@@ -17,6 +17,7 @@ from jobservice.store.lead_port import Lead
 from jobservice.store.operation_port import OperationKey, OperationPage
 from jobservice.store.operation_rows import BEHIND_ALL
 from jobservice.store.postgres import reads, schedule_reads, worker_reads
+from jobservice.store.postgres.connect import is_pooled
 from jobservice.store.postgres.hints import Hints
 from jobservice.store.postgres.lead import Led, TakeCall, leave_lead, take_lead
 from jobservice.store.postgres.migrate import upgrade
@@ -56,18 +57,30 @@ class PostgresStore(WritingStore[Writer | Led]):
 
     @classmethod
     async def open(
-        cls, url: str, *, waiting_limit: int = WAITING_LIMIT, deadline_s: float = DEADLINE_S
+        cls,
+        url: str,
+        *,
+        direct: str | None = None,
+        waiting_limit: int = WAITING_LIMIT,
+        deadline_s: float = DEADLINE_S,
     ) -> "PostgresStore":
         """Open a database, with its schema brought up to date.
+
+        Args:
+            url: Where the database is, or a pooler before it.
+            direct: Where the database itself is; without it hints do not come through a pooler.
+            waiting_limit: See the class.
+            deadline_s: How long a call waits at most.
 
         Raises:
             SetupError: it cannot be used, or its schema is newer than this program.
         """
-        await upgrade(url)
+        direct = direct or (None if is_pooled(url) else url)
+        await upgrade(direct or url)
         writer, urgent = [
             Writer(url, waiting_limit=waiting_limit, deadline_s=deadline_s) for _ in range(2)
         ]
-        hints = Hints(url, deadline_s=deadline_s)
+        hints = Hints(direct, deadline_s=deadline_s)
         store = cls(writer, urgent, Readers(url, deadline_s=deadline_s), hints)
         store.on_commit(hints.note_commit)
         return store

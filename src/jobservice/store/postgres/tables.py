@@ -19,7 +19,14 @@ from jobservice.store.copying import (
     Table,
     size_of,
 )
-from jobservice.store.postgres.connect import Connection, connect_first, is_away, redacted, said
+from jobservice.store.postgres.connect import (
+    Connection,
+    connect_first,
+    is_away,
+    is_pooled,
+    redacted,
+    said,
+)
 from jobservice.store.postgres.queries import QUERIES
 from jobservice.store.rows import dump_json
 
@@ -85,8 +92,13 @@ class PostgresTables:
         """Connect to a database.
 
         Raises:
-            SetupError: it cannot be used.
+            SetupError: it cannot be used, or a pooler is before it.
         """
+        if is_pooled(url):
+            raise SetupError(
+                f"{redacted(url)} is a pooler, and a copy is one long transaction. Give the address of "
+                "the database itself."
+            )
         return cls(await connect_first(url, DEADLINE_S), url)
 
     async def aclose(self) -> None:

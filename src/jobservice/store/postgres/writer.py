@@ -26,6 +26,7 @@ from jobservice.store.postgres.connect import (
     STATEMENT_PART,
     Connection,
     connect,
+    in_transaction,
     is_away,
     met_another,
     refusal,
@@ -61,7 +62,9 @@ class Writer:
 
     def __init__(self, url: str, *, waiting_limit: int, deadline_s: float) -> None:
         self._url = url
-        self._deadline_s = deadline_s
+        self._statement_s = deadline_s * STATEMENT_PART
+        first = in_transaction(url, self._statement_s)
+        self._begin = f"BEGIN; {first}" if first else "BEGIN"
         self._group = Group(waiting_limit=waiting_limit, deadline_s=deadline_s)
         self.on_commit = self._group.on_commit
         self._queue: collections.deque[Call[Any, Any]] = collections.deque()
@@ -106,7 +109,7 @@ class Writer:
                 self._group.answer(batch, error is None and await self._commit(batch))
         if self._connection is not None:
             with contextlib.suppress(OSError, TimeoutError, asyncpg.InterfaceError):
-                await self._connection.close(timeout=self._deadline_s)
+                await self._connection.close(timeout=self._statement_s)
 
     async def _try_to_connect(self) -> Exception | None:
         """Have a connection before calls are taken: until then they can still be taken back."""
@@ -148,7 +151,7 @@ class Writer:
         connection = await self._connected()
         transaction = Transaction(connection)
         try:
-            await connection.execute("BEGIN")
+            await connection.execute(self._begin)
             obeyed = await _obeyed(transaction, batch)
             await transaction.lock_first(obeyed)
             await run(transaction, obeyed)
@@ -176,9 +179,8 @@ class Writer:
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = None
-            statement_s = self._deadline_s * STATEMENT_PART
-            async with asyncio.timeout(statement_s):
-                self._connection = await connect(self._url, statement_s)
+            async with asyncio.timeout(self._statement_s):
+                self._connection = await connect(self._url, self._statement_s)
         return self._connection
 
     async def _roll_back(self, connection: Connection) -> None:
