@@ -170,19 +170,24 @@ def job_row(job: NewJob) -> Columns:
     But for `last_position`, which comes behind the fifth, and the last two, about dependencies.
     """
     spec, created_us = job.spec, to_us(job.created_at)
-    counted_from = job.start_at or job.created_at
+    start_us = counted_us = us_or_none(job.start_at)
+    if counted_us is None:
+        counted_us = created_us
     queue_us = None if spec.queue_timeout is None else created_us + span_us(spec.queue_timeout)
+    expires_us = None
+    if spec.total_timeout is not None or spec.deadline is not None:
+        expires_us = us_or_none(expires_at(spec, job.start_at or job.created_at))
     return (
         job.tenant,
         job.job_id,
         job.state,
-        us_or_none(job.start_at),
+        start_us,
         created_us,
         claim_key(spec.priority, job.created_at) if job.claim_key is None else job.claim_key,
-        to_us(job.queued_at or job.created_at),
+        created_us if job.queued_at is None else to_us(job.queued_at),
         created_us,
-        to_us(counted_from),
-        us_or_none(expires_at(spec, counted_from)),
+        counted_us,
+        expires_us,
         queue_us,
         *editable_row(spec),
         job.schedule or None,

@@ -63,7 +63,7 @@ class Transaction(Savepoints):
         """Whether there is something for others to look at."""
         self._connection = connection
         self._told = 0
-        self._events: list[Row] = []
+        self._events: list[tuple[int, EventRow]] = []
         self._kept: list[tuple[str, Sequence[Row]]] = []
 
     async def lock_first(self, batch: Calls) -> None:
@@ -92,7 +92,7 @@ class Transaction(Savepoints):
 
     def record(self, event: EventRow) -> int:
         position = self.next_position()
-        self._events.append((position, *event))
+        self._events.append((position, event))
         return position
 
     def next_position(self) -> int:
@@ -100,7 +100,7 @@ class Transaction(Savepoints):
         return self._told - 1
 
     def told(self) -> set[tuple[str, str]]:
-        told = {(tenant, job_id) for _, _, tenant, job_id, *_ in self._events}
+        told = {(event.tenant, event.job_id) for _, event in self._events}
         progress = [rows for name, rows in self._kept if name == "record_progress"]
         return told | {(row[0], row[1]) for rows in progress for row in rows}
 
@@ -142,19 +142,21 @@ class Transaction(Savepoints):
 
     async def flush(self) -> None:
         """Write what tells changes, each with its position."""
-        events = [("insert_events", self._events)] if self._events else []
-        telling = [*self._kept, *events]
-        if not telling:
+        statements = len(self._kept) + bool(self._events)
+        if not statements:
             return
         positions: Sequence[int | None] = [None] * self._told
-        if len(telling) > 1:
+        if statements > 1:
             drawn = await self.read_all("draw_positions", self._told)
             positions = [position for [position] in drawn]
-        for name, rows in telling:
+        for name, rows in self._kept:
             place = QUERIES[name].fields.index("position")
             await self._write(
                 name, [(*row[:place], positions[row[place]], *row[place + 1 :]) for row in rows]
             )
+        if self._events:
+            events = [(positions[place], *event) for place, event in self._events]
+            await self._write("insert_events", events)
         self.changed = True
         self._told, self._events, self._kept = 0, [], []
 

@@ -384,8 +384,8 @@ def _created(
     position, dependent = tx.record(event), INDEPENDENT
     if judged is not None:
         judged.begun.last_position, dependent = position, judged.begun.dependent
-    begun = (tenant, job_id, state, start_us, created_us, position, *rest)
-    return (*begun, blocked_key, dependent, is_parent)
+    begun = tenant, job_id, state, start_us, created_us, position
+    return (*begun, *rest, blocked_key, dependent, is_parent)
 
 
 async def _blocked(tx: Transaction, jobs: Sequence[Columns]) -> dict[str, str]:
