@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo bench proto lock fmt clean
+.PHONY: help setup check test demo bench chaos proto lock fmt clean
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # The interpreter that .venv is made from: the first of these that is new enough.
@@ -33,6 +33,9 @@ demo: setup  ## Start the service, run real jobs on real data, show what became 
 
 bench: setup  ## Measure the service against the hardware and its peers, on this machine
 	$(BIN)/python bench/run.py
+
+chaos: setup  ## Kill everything under load and see what holds; KILLS= JOBS= SEED= STORE=sqlite|postgres|both
+	$(BIN)/python -m tests.chaos $(foreach option,KILLS JOBS SEED STORE,$(call chaos-option,$(option)))
 
 proto: setup  ## Generate the code of the wire from proto/
 	$(BIN)/python tools/proto.py
@@ -85,6 +88,9 @@ static-checks: setup
 
 all-tests: setup pgbouncer
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
+
+# `KILLS=50` becomes `--kills 50`.
+chaos-option = $(if $($(1)),--$(shell echo $(1) | tr A-Z a-z) $($(1)))
 
 define pin
 $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate \

@@ -19,7 +19,7 @@ from jobservice.testing.proxy import Proxy
 from jobservice.testing.server import Server
 from tests.postgres import Postgres
 
-SLOTS = 6
+SLOTS = 12
 """Of each server."""
 BEGINNING = "p0"
 """The position of a store in which nothing has happened yet."""

@@ -34,7 +34,7 @@ NAMES_OF_FINAL = {state.name for state in FINAL}
 KEYS = {"chaos-one": 1, "chaos-two": 2}
 """Concurrency keys, and how many jobs with them may run at once."""
 GATE = "stop-and-go"
-"""A queue that is paused now and then."""
+"""How queues are called that are paused now and then, one for each process of clients."""
 SCHEDULE = "each-second"
 _QUICK_RETRY = RetryPolicy(max_attempts=3, initial_backoff=dt.timedelta(seconds=0.1))
 
@@ -190,18 +190,19 @@ def read_some(load: Load, client: RecordedClient, chance: random.Random) -> None
 
 def stop_and_go(load: Load, client: RecordedClient, chance: random.Random) -> None:
     """A queue is paused, filled, and let go."""
-    paused = client.pause(GATE)
-    made = client.create([load.witness.argv()] * 4, load.request(), queue=GATE)
+    queue = f"{GATE}-{load.name}"
+    paused = client.pause(queue)
+    made = client.create([load.witness.argv()] * 4, load.request(), queue=queue)
     load.made(made)
     load.rest(chance.random() / 2)
     if paused:
-        while client.resume(GATE) is None:
+        while client.resume(queue) is None:
             load.rest(0.1)
     load.rest(chance.random())
 
 
 Step = Callable[[Load, RecordedClient, random.Random], None]
-STEPS: Sequence[Step] = (submit, submit, end_some, end_some, read_some, stop_and_go)
+STEPS: Sequence[Step] = (submit, submit, submit, end_some, read_some, stop_and_go)
 
 
 def repeat(load: Load, number: int, step: Step) -> None:
@@ -244,7 +245,6 @@ def main(folder: str, name: str, seed: str, *addresses: str) -> None:
     if name == "a":
         while first.schedule(SCHEDULE, load.witness.argv(), 1) is None:
             load.rest(0.1)
-        first.client.queues.create(GATE)
     threads = [
         threading.Thread(target=repeat, args=(load, n, step)) for n, step in enumerate(STEPS)
     ]

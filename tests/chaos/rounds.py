@@ -19,7 +19,7 @@ from jobservice.testing.history.history import History
 from jobservice.testing.history.record import Recorder, read_records
 from jobservice.testing.wait import wait_until
 from tests.chaos.cluster import BEGINNING, SLOTS, Cluster, processes_of
-from tests.chaos.load import KEYS
+from tests.chaos.load import GATE, KEYS
 from tests.chaos.nemesis import Nemesis
 from tests.postgres import Postgres
 
@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[2]
 LOADS = ("a", "b")
 QUIET_S = 240.0
 """How long all jobs may take to end once the faults are over."""
+CALM_S = 4.0
+"""How long it is quiet between two faults once there were enough kills, but not enough jobs."""
 LONGEST_S = 1_200.0
 """How long a round may be under fire."""
 
@@ -80,6 +82,8 @@ def _prepare(cluster: Cluster, recorder: Recorder) -> None:
         for key, most in KEYS.items():
             client.limits.set("key", key, max_running=most)
             recorder.note("limit", key=key, most=most)
+        for name in LOADS:
+            client.queues.create(f"{GATE}-{name}")
     recorder.note("slots", most=SLOTS * len(cluster.hosts))
 
 
@@ -95,6 +99,8 @@ def _under_fire(plan: Plan, cluster: Cluster, folder: Path) -> None:
                 ended = [load.args for load in loads if load.poll() is not None]
                 assert not ended, f"clients ended by themselves: see {folder}/*.log"
                 nemesis.act()
+                if nemesis.kills >= plan.kills:
+                    nemesis.rest(CALM_S)
             nemesis.end()
             (folder / "stop").touch()
             for load in loads:

@@ -11,6 +11,7 @@ from jobservice import Client
 from jobservice.client.values import JobOptions
 from jobservice.errors import DeadlineExceeded, JobServiceError, Unavailable
 from jobservice.model.event import Event
+from jobservice.model.schedule import Misfire, MisfirePolicy
 from jobservice.testing.history.history import FAIL, INFO, OK
 from jobservice.testing.history.record import Recorder
 from jobservice.testing.history.witness import Witness
@@ -142,7 +143,12 @@ class RecordedClient:
 
         def act() -> Result:
             self.client.schedules.create(
-                name, argv, every=every_s, misfire="all", overlap="allow", job={"name": name}
+                name,
+                argv,
+                every=every_s,
+                misfire=Misfire(MisfirePolicy.ALL, max_count=100),
+                overlap="allow",
+                job={"name": name},
             )
             return {}
 

@@ -66,13 +66,14 @@ def a_paused_queue_starts_nothing(history: History) -> Iterator[str]:
     """Between the answer to a pause and the next resume nothing of the queue is claimed."""
     if any(fault["kind"].startswith("clock") for fault in history.faults):
         return  # the instants of events cannot be compared then
-    resumes = list(history.answered("resume")) + list(history.answered("resume", outcome="info"))
+    resumes = [call for call in history.calls if call.method == "resume"]
     for pause in history.answered("pause"):
         queue, begun = pause.arguments["queue"], pause.result["wall_us"]
         again = [
             resume.arguments["wall_us"]
             for resume in resumes
-            if resume.arguments["queue"] == queue and resume.begun_at > pause.begun_at
+            if resume.arguments["queue"] == queue
+            and (resume.ended_at is None or resume.ended_at > pause.begun_at)
         ]
         ended = min(again, default=None)
         for job_id, job in history.jobs.items():

@@ -1,0 +1,59 @@
+"""`make chaos`: rounds under fire until there were enough kills and jobs, and the report on them."""
+
+import argparse
+import shutil
+import sys
+
+from jobservice.testing.history.check import Outcome
+from tests.chaos.cluster import new_seed
+from tests.chaos.report import REPORT, write_report
+from tests.chaos.rounds import Plan, Result, run, summary
+
+HOSTS = {"sqlite": 1, "postgres": 3}
+ROUND_KILLS, ROUND_JOBS = 50, 5_000
+"""What a round is asked for: its records fit into memory, and its seed is soon run again."""
+
+
+def main() -> int:
+    """Run what the command line says; 1 where anything was found."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--kills", type=int, default=1_000, help="over all rounds (1000)")
+    parser.add_argument("--jobs", type=int, default=100_000, help="over all rounds (100000)")
+    parser.add_argument("--seed", type=int, help="of the first round; each next one has the next")
+    parser.add_argument("--store", choices=["sqlite", "postgres", "both"], default="both")
+    parser.add_argument("--no-report", action="store_true", help=f"leave {REPORT.name} as it is")
+    asked = parser.parse_args()
+    seed = new_seed() if asked.seed is None else asked.seed
+    results = _rounds(asked.kills, asked.jobs, seed, asked.store)
+    if not asked.no_report:
+        write_report(results)
+    return 0 if all(each.verdict.outcome is Outcome.PASSED for each in results) else 1
+
+
+def _rounds(kills: int, jobs: int, seed: int, store: str) -> list[Result]:
+    stores = sorted(HOSTS, reverse=True) if store == "both" else [store]
+    results: list[Result] = []
+    while True:
+        done_kills = sum(each.verdict.kills for each in results)
+        done_jobs = sum(each.verdict.jobs for each in results)
+        if len(results) >= len(stores) and done_kills >= kills and done_jobs >= jobs:
+            return results
+        number = len(results)
+        kind = stores[number % len(stores)]
+        plan = Plan(
+            store=kind,
+            seed=seed + number,
+            kills=min(ROUND_KILLS, kills),
+            jobs=min(ROUND_JOBS, jobs),
+            hosts=HOSTS[kind],
+        )
+        results.append(run(plan))
+        print(summary(results[-1:]), flush=True)  # noqa: T201
+        if results[-1].verdict.outcome is Outcome.PASSED:
+            shutil.rmtree(results[-1].folder)
+        else:
+            print(f"its records are in {results[-1].folder}", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
