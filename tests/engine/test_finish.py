@@ -62,6 +62,7 @@ def test_failures_of_the_job_fail_it_or_are_tried_again(
     policy = RetryPolicy(max_attempts=3)
     again = settle(cause, exit_code=exit_code, signal=signal, retry=policy, failures=1)
     assert summary(again) == (State.SCHEDULED, AttemptState.FAILED, reason)
+    assert (again.failures, again.losses) == (1, 0)
     assert again.start_at is not None
     assert NOW <= again.start_at <= NOW + dt.timedelta(seconds=2)
 

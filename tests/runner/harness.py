@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jobservice
+from jobservice import mutants
 from jobservice.testing.wait import wait_until
 
 PROGRAM = Path(jobservice.__file__).parent / "runner" / "__main__.py"
@@ -154,6 +155,7 @@ class Host:
         """Start a runner; returns what it says of its readiness."""
         ready, theirs = os.pipe()
         environment = {"JOBSERVICE_FAILPOINT": failpoint} if failpoint else {}
+        environment |= {k: v for k, v in os.environ.items() if k == mutants.VARIABLE}
         log = self.directory / "log"
         pid = os.posix_spawn(
             sys.executable, [*self.command(idle_s, flags), "--ready-fd", "3"], environment,

@@ -14,6 +14,7 @@ from jobservice.errors import EtagMismatch, NotFound
 from jobservice.model.event import EventKind
 from jobservice.model.job import Job
 from jobservice.model.lifecycle import FINAL, State
+from jobservice.mutants import mutant
 from jobservice.store.port import JobKey, Refusal, Stopped, StopRequest
 
 _ETAG = re.compile(r"e[1-9a-f][0-9a-f]{0,14}")
@@ -38,7 +39,7 @@ async def wait_until_final(parts: Parts, feed: ChangeFeed, key: JobKey) -> Job:
     """
     async with feed.subscribe() as subscription:
         job = await get_job(parts, key)
-        while job.state not in FINAL:
+        while job.state not in FINAL and not mutant("cancel.answered_early"):
             changes = await subscription.next()
             if any(change.event.job_id == key.job_id for change in changes):
                 job = await get_job(parts, key)

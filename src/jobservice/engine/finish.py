@@ -10,6 +10,7 @@ from jobservice.model.job import AttemptState
 from jobservice.model.lease import AttemptEnd
 from jobservice.model.lifecycle import Reason, State, Trigger, step
 from jobservice.model.retry import backoff
+from jobservice.mutants import mutant
 from jobservice.store.port import LiveJob, Settle, Settlement
 
 
@@ -69,7 +70,7 @@ def _after_failure(
         Trigger.RETRY_LATER,
         reason,
         message,
-        failures=1,
+        failures=0 if mutant("retry.not_counted") else 1,
         start_at=now + wait,
     )
 

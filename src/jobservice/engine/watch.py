@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 from jobservice.errors import JobServiceError
 from jobservice.model.event import Change
+from jobservice.mutants import mutant
 from jobservice.store.port import Store
 
 PAGE = 500
@@ -66,7 +67,8 @@ class ChangeFeed:
                 position = await self._store.head_position()
                 if self._position is None:
                     self._begin_at(position)
-            start = after if after is not None else await self._store.head_position()
+            resumes = after is not None and not mutant("watch.forgets_its_place")
+            start = after if after and resumes else await self._store.head_position()
             yield Subscription(self, self._store, start)
         finally:
             self._subscriptions -= 1

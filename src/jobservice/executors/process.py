@@ -326,9 +326,10 @@ class ProcessExecutor:
         if log.exists() and log.stat().st_size > _LOG_BYTES:
             flags |= os.O_TRUNC
         environment = {"LANG": "C.UTF-8"}
-        failpoint = os.environ.get("JOBSERVICE_FAILPOINT", "")
-        if failpoint.startswith("runner."):
-            environment["JOBSERVICE_FAILPOINT"] = failpoint
+        for switch in ("JOBSERVICE_FAILPOINT", "JOBSERVICE_MUTANT"):
+            chosen = os.environ.get(switch, "")
+            if chosen.startswith("runner."):
+                environment[switch] = chosen
         return os.posix_spawn(
             sys.executable, [*self._command(), "--ready-fd", "3"], environment,
             file_actions=[

@@ -34,6 +34,7 @@ from jobservice.model.schedule import (
 from jobservice.model.timing import due_at, fires, in_words
 from jobservice.model.when import Fire, Timing
 from jobservice.model.zone import get_zone
+from jobservice.mutants import mutant
 
 MOST_AT_ONCE = 1_000
 """How many fires that are due together are looked at, the newest."""
@@ -261,7 +262,7 @@ class _Deciding:
         counts = {
             MisfirePolicy.SKIP: 1,
             MisfirePolicy.LAST: 1,
-            MisfirePolicy.ALL: misfire.max_count,
+            MisfirePolicy.ALL: misfire.max_count + mutant("misfire.one_more"),
         }
         window = misfire.window
         if misfire.policy is MisfirePolicy.SKIP:

@@ -19,6 +19,7 @@ at it when it fires, after it has read what is there, and is set anew as long as
 import base64
 import contextlib
 import os
+import signal
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -259,7 +260,11 @@ class Attempt:
             wait_s = min(self.rescan_s, left_s)
             self.rescan_s = min(2 * self.rescan_s, limits.RESCAN_LAST_S)
         else:
-            self.tree.kill()
+            if failpoint.mutant("runner.kills_parent_alone"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)
+            else:
+                self.tree.kill()
             wait_s = limits.KILL_AGAIN_S
         self.step_timer = self.host.reactor.after(wait_s, self._step)
 

@@ -28,6 +28,7 @@ NAMES = (
     UPGRADING,
 )
 
+_mutant = os.environ.get("JOBSERVICE_MUTANT", "")
 _chosen = os.environ.get("JOBSERVICE_FAILPOINT", "")
 
 
@@ -35,3 +36,8 @@ def reach(name: str) -> None:
     """Die here, if this is the chosen failpoint."""
     if name == _chosen:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def mutant(name: str) -> bool:
+    """Whether a test wants this deliberate bug; see `jobservice.mutants`."""
+    return name == _mutant

@@ -15,6 +15,7 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from jobservice import mutants
 from jobservice.testing.wait import wait_until
 
 START_S = 30.0
@@ -75,7 +76,8 @@ class Server:
     def spawn(self) -> None:
         """Start the service without waiting."""
         command = [*self.program, *self._words, "--data-dir", str(self.data_dir), *self._options]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("JOBSERVICE_")}
+        ours = {k for k in os.environ if k.startswith("JOBSERVICE_")} - {mutants.VARIABLE}
+        environment = {k: v for k, v in os.environ.items() if k not in ours}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own command
                 command,

@@ -33,6 +33,7 @@ from jobservice.model.job import AttemptState
 from jobservice.model.lease import AttemptEnd, Claim, LeaseAnswer, LiveAttempt
 from jobservice.model.lifecycle import State
 from jobservice.model.worker import BEAT, LONGEST_POLL, SILENCE, WorkerInfo
+from jobservice.mutants import mutant
 from jobservice.telemetry import attempt_fields, logger
 from jobservice.worker.ahead import Ahead
 from jobservice.worker.book import Book, Records
@@ -177,7 +178,7 @@ class Worker:
         leases = {each.fence: each for each in live}
         unacknowledged = [each.fence for each in known if each.phase is Phase.ENDED]
         to_stop = []
-        for attempt in known:
+        for attempt in () if mutant("adopt.forgets") else known:
             lease = leases.pop(attempt.fence, None)
             if attempt.phase is Phase.ENDED and self._shipper is None:
                 continue
@@ -385,7 +386,8 @@ class Worker:
         try:
             accepted = await self._tell(records)
         except JobServiceError as error:
-            self._book.not_recorded()
+            if not mutant("end.told_once"):
+                self._book.not_recorded()
             self._log.warning("record_failed", error=str(error), ends=len(records.ends))
             await self._clock.sleep(RETRY_S[2])
             return

@@ -17,6 +17,7 @@ from pathlib import Path
 import apsw
 
 from jobservice.errors import SetupError, StoreFull
+from jobservice.mutants import mutant
 from jobservice.store.rows import RESTORED_LEASE_US
 from jobservice.store.sqlite.connect import check_version, open_reader, open_writer, run_all
 from jobservice.store.sqlite.migrate import check
@@ -93,7 +94,8 @@ def restore(file: Path, path: Path, *, force: bool) -> Path | None:
         _refuse_foreign(draft, file)
         with _opened(draft, writable=True) as connection, _told(draft):
             connection.execute(_POSITIONS, (head_position(connection) + POSITIONS_LEFT_OUT,))
-            connection.execute(_LEASES_ARE_OVER, (RESTORED_LEASE_US,))
+            if not mutant("restore.keeps_leases"):
+                connection.execute(_LEASES_ARE_OVER, (RESTORED_LEASE_US,))
         kept = _keep(path)
         _place(draft, path, force=True)
         return kept

@@ -15,6 +15,7 @@ from pathlib import Path
 import apsw
 
 from jobservice.errors import SetupError
+from jobservice.mutants import mutant
 
 OLDEST_SQLITE = (3, 51, 3)
 BUSY_MS = 3_000
@@ -81,7 +82,8 @@ def open_writer(path: Path) -> apsw.Connection:
     """
     check_version(apsw.sqlite_lib_version())
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    return _opened(path, flags, _WRITER)
+    pragmas = _WRITER.replace("FULL", "NORMAL") if mutant("commit.unsynced") else _WRITER
+    return _opened(path, flags, pragmas)
 
 
 def open_reader(path: Path) -> apsw.Connection:

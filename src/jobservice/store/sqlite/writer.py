@@ -37,6 +37,7 @@ import apsw
 
 from jobservice.errors import Internal, JobServiceError, StoreFull, StoreUnavailable
 from jobservice.failpoints import failpoint
+from jobservice.mutants import mutant
 from jobservice.store.sqlite.connect import DATABASE_ERRORS, open_writer
 from jobservice.store.sqlite.transaction import Transaction
 from jobservice.store.verbs.group import (
@@ -194,6 +195,8 @@ class Writer:
         self._connection.execute("BEGIN IMMEDIATE")
         run_now(run(transaction, batch))
         run_now(transaction.flush())
+        if mutant("commit.answered_early"):
+            self._tell(self._group.answer, batch, True)
         failpoint("store.before_commit")
         self._connection.execute("COMMIT")
         failpoint("store.after_commit")

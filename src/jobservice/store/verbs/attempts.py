@@ -13,6 +13,7 @@ from jobservice.errors import InvalidTransition
 from jobservice.model.attempt import Cause, Fence, Outcome
 from jobservice.model.event import EventKind
 from jobservice.model.lifecycle import FINAL, TRANSITIONS, Reason, State, Trigger
+from jobservice.mutants import mutant
 from jobservice.store.port import (
     AttemptEnd,
     AttemptStart,
@@ -250,7 +251,10 @@ async def expire_leases(tx: Transaction, calls: Sequence[ExpireCall]) -> list[li
 
 
 async def _expire(tx: Transaction, call: ExpireCall) -> list[Fence]:
-    rows = await tx.read_all("find_expired", call.now_us, call.limit)
+    now_us = call.now_us + (3_600_000_000 if mutant("lease.over_early") else 0)
+    rows = await tx.read_all(
+        "find_expired", now_us, 0 if mutant("lease.never_over") else call.limit
+    )
     fences = [Fence(*row) for row in rows]
     outcome = Outcome(Cause.LOST, ended_at=from_us(call.now_us), message=_LOST_MESSAGE)
     ends = [AttemptEnd(fence, outcome) for fence in fences]
@@ -347,6 +351,9 @@ async def record_progress(
 
 async def find_live(tx: Transaction, fences: Sequence[Fence]) -> list[tuple[int, _Live, bool]]:
     """Place, job and whether it is the first of its kind, for each fence that is not stale."""
+    if mutant("fence.ignored"):
+        asked = await tx.read("find_asked", [(n, *key) for n, key in enumerate(map(_key, fences))])
+        fences = [Fence(*_key(fences[n]), row[5], row[6]) for n, *row in asked]
     rows = await tx.read(
         "find_live",
         [
@@ -357,10 +364,14 @@ async def find_live(tx: Transaction, fences: Sequence[Fence]) -> list[tuple[int,
     seen: set[tuple[str, str]] = set()
     found = []
     for n, *columns in rows:
-        key = fences[n].tenant, fences[n].job_id
+        key = _key(fences[n])
         found.append((n, _Live._make(columns), key not in seen))
         seen.add(key)
     return found
+
+
+def _key(fence: Fence) -> tuple[str, str]:
+    return fence.tenant, fence.job_id
 
 
 def answers_by_call(calls: Sequence[Sequence[Any]], answers: Sequence[_T]) -> list[list[_T]]:

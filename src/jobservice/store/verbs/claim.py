@@ -40,6 +40,7 @@ from jobservice.model.placements import placement_of
 from jobservice.model.queue import PauseMode
 from jobservice.model.turns import Turns
 from jobservice.model.worker import Resources, Room
+from jobservice.mutants import mutant
 from jobservice.store.port import Claim, Claimed
 from jobservice.store.rows import command_of, held_of, keys_of, parse_json, span_or_none
 from jobservice.store.verbs.keys import Key, held, rules, wake
@@ -152,7 +153,8 @@ class _Lane:
     def is_open(self, now_us: int) -> bool:
         """Whether no pause holds its queue, and no drain the worker."""
         held_now = self.pause_until_us is None or now_us < self.pause_until_us
-        return self.drain_us is None and (self.pause_mode != PauseMode.HOLD or not held_now)
+        held = self.pause_mode == PauseMode.HOLD and held_now and not mutant("pause.ignored")
+        return self.drain_us is None and not held
 
     def is_limited(self) -> bool:
         """Whether any limit holds for it."""
@@ -435,7 +437,7 @@ class _Claiming:
         self.claims.append(_claim_of(tenant, job))
         if lane.asks:
             self._room.take(lane.placement)
-        if self._use is not None:
+        if self._use is not None and not mutant("limit.read_once"):
             self._use.add(held_of(tenant, lane.queue, job.keys))
             if self._has_rates:
                 for key in keys_of(job.keys):

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from jobservice.model.lifecycle import State
+from jobservice.mutants import mutant
 from jobservice.store.verbs.children import Key, Parent, settle_children
 from jobservice.store.verbs.transaction import Transaction
 
@@ -29,7 +30,7 @@ async def after_ends(tx: Transaction, ended: Sequence[Ended], now_us: int) -> No
     parents = [
         Parent(each.tenant, each.job_id, each.state, now_us, each.job_id)
         for each in ended
-        if each.has_children
+        if each.has_children and not mutant("dependency.not_told")
     ]
     await settle_children(tx, parents, now_us)
     made = [(each.tenant, each.job_id, now_us) for each in ended if each.is_of_schedule]

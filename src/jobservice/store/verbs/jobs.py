@@ -18,6 +18,7 @@ from jobservice.model.job import (
 from jobservice.model.lifecycle import FINAL, WAITING, Reason, State
 from jobservice.model.queue import claim_key
 from jobservice.model.spec import JobSpec
+from jobservice.mutants import mutant
 from jobservice.store.port import JobKey, Refusal, Stopped, StopRequest
 from jobservice.store.rows import editable_row, us_or_none
 from jobservice.store.verbs.children import FREED, GOVERNED, decide_children
@@ -420,7 +421,8 @@ async def hold_all(
         return True
 
     effects = [effect(hold, jobs, key, now_us) for key, now_us in calls]
-    await change(tx, "hold_jobs", rows)
+    if not mutant("event.without_move"):
+        await change(tx, "hold_jobs", rows)
     await free(tx, [(row[0], jobs[row[0], row[1]].keys) for row in rows])
     return effects
 
@@ -515,7 +517,7 @@ async def delete_jobs(tx: Transaction, calls: Sequence[DeleteCall]) -> list[list
     answers = [[delete(key, call.now_us) for key in call.keys] for call in calls]
     gone = [(row[1], row[2]) for row in tombstones]
     await change(tx, "delete_jobs", gone)
-    for name in _BELONGINGS:
+    for name in () if mutant("delete.leaves_rows") else _BELONGINGS:
         await tx.write(name, gone)
     await tx.write("delete_events", chains)
     await tx.write("insert_tombstones", tombstones)

@@ -23,6 +23,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from jobservice.model.limit import KeyRule, LimitKind, Rate, Use, type_of_key
+from jobservice.mutants import ASIDE, mutant
 from jobservice.store.port import Woken
 from jobservice.store.rows import keys_of, named_keys, parse_json, use_of
 from jobservice.store.rule_rows import rate_of, rule_of
@@ -41,6 +42,8 @@ KEYS_A_SWEEP = 1_000
 
 async def free(tx: Transaction, released: Iterable[tuple[str, str]]) -> None:
     """Jobs let go of their keys, given as tenants and the text of the keys: wake who waits for them."""
+    if mutant("key.not_woken"):
+        return
     wanted: dict[Key, int] = {}
     for (tenant, text), count in collections.Counter(released).items():
         for key in keys_of(text):
@@ -88,7 +91,8 @@ async def wake(tx: Transaction, wanted: Mapping[Key, int]) -> int:
 
 async def held(tx: Transaction) -> Use:
     """What the live leases hold."""
-    return use_of(await tx.read_all("find_held"))
+    use = use_of(await tx.read_all("find_held"))
+    return ASIDE.setdefault("use", use) if mutant("limit.counted_aside") else use
 
 
 async def rules(tx: Transaction, keys: Sequence[Key]) -> dict[Key, KeyRule]:

@@ -10,6 +10,7 @@ from jobservice.model.attempt import Fence
 from jobservice.model.event import EventKind
 from jobservice.model.job import NewJob
 from jobservice.model.lifecycle import FIRST, State
+from jobservice.mutants import mutant
 from jobservice.store.port import Inserted, Insertion, JobKey, RequestKey
 from jobservice.store.rows import Columns, dump_json, job_row, keys_of, parse_json, spec_row
 from jobservice.store.verbs.admission import (
@@ -167,7 +168,7 @@ async def _insert(
     if absent is not None:
         return absent
     unique = Uniqueness()
-    if call.is_unique:
+    if call.is_unique and not mutant("unique.ignored"):
         await inserts.write_unique(call.unique_names)
         states = {n: each.settled.state for n, each in judge(call.family, inserts.parents).items()}
         unique = await judge_unique(tx, call.new, states)
@@ -300,7 +301,7 @@ def _repeat(call: InsertCall, known: _Known) -> Inserted | None:
     if found is None:
         return None
     digest, job_ids, created_us = found
-    if digest != call.request.digest:
+    if digest != call.request.digest and not mutant("request.any_body"):
         return Inserted(Insertion.CONFLICT, job_ids)
     return Inserted(Insertion.REPEATED, job_ids, requested_at=from_us(created_us))
 
@@ -337,7 +338,7 @@ async def _write(tx: Transaction, created: Sequence[_Created]) -> None:
         [
             _request_row(call, call.request, call.answered)
             for call in calls
-            if call.request is not None
+            if call.request is not None and not mutant("request.forgotten")
         ],
     )
     for call, judged in created:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from jobservice.model.attempt import Fence
 from jobservice.model.event import EventKind
 from jobservice.model.lifecycle import Reason, State
+from jobservice.mutants import mutant
 from jobservice.store.port import TimedOut
 from jobservice.store.verbs.ends import Ended, after_ends
 from jobservice.store.verbs.keys import leave
@@ -23,6 +24,7 @@ async def time_out_jobs(tx: Transaction, calls: Sequence[tuple[int, int]]) -> li
 
 async def _time_out(tx: Transaction, now_us: int, limit: int) -> TimedOut:
     over = _Over()
+    now_us += mutant("timeout.early")
     for row in await tx.read_all("find_waiting_too_long", now_us, limit):
         tenant, job_id, revision, last, attempts, has_children, keys, scheduled = row
         event = EventRow(
