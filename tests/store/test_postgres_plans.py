@@ -16,6 +16,7 @@ import pytest
 
 from jobservice.model.graph import Condition
 from jobservice.model.job import Progress
+from jobservice.model.output import LogAppend, Piece, Stream
 from jobservice.model.schedule import Overlap
 from jobservice.model.spec import Dependency, RetryPolicy
 from jobservice.store.port import ProgressReport, RequestKey, StopRequest
@@ -48,6 +49,8 @@ async def _fill(store: PostgresStore) -> None:
         fences = await run(store, 40, retry=RetryPolicy(max_attempts=2))
         progress = Progress(1.0, "", None, at(n))
         await store.record_progress([ProgressReport(each, progress) for each in fences])
+        pieces = [LogAppend(each, Stream.STDOUT, Piece(k, b"x")) for each in fences for k in (0, 1)]
+        await store.append_logs(pieces)
         await finish(store, *[end(each, k % 2) for k, each in enumerate(fences)], now=at(n))
     for n in range(40):
         await store.insert_jobs([new_job()], request=RequestKey(f"r{n}", b""))
