@@ -19,6 +19,7 @@ from jobservice.model.ids import job_id
 from jobservice.model.job import NewJob
 from jobservice.model.spec import Command, JobSpec
 from jobservice.store.postgres.connect import Connection, connect
+from jobservice.store.postgres.floors import Floors
 from jobservice.store.postgres.migrate import upgrade
 from jobservice.store.postgres.queries import QUERIES
 from jobservice.store.postgres.store import PostgresStore
@@ -170,7 +171,7 @@ class _Kept(Transaction):
     """Keeps what a verb would write."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
-        super().__init__(connection)
+        super().__init__(connection, Floors())
         self.rows: dict[str, Sequence[Values]] = {}
 
     async def read(self, name: str, rows: Sequence[Values]) -> Sequence[Any]:

@@ -119,6 +119,12 @@ class Settings(HostSettings):
     store_timeout_s: Seconds = Field(
         4.0, description="How long a call waits for the database, in seconds."
     )
+    held_open_s: Seconds = Field(
+        60.0,
+        ge=1,
+        description="A transaction on the PostgreSQL database that is open for longer is named in the "
+        "log, in seconds.",
+    )
     wait_timeout_s: Seconds = Field(
         3600.0, description="The longest time of a DeleteJob and of a CancelJob that waits."
     )

@@ -237,6 +237,7 @@ SORTED = {
     "find_schedules",
     "find_waiters",
     "list_changes",
+    "list_held_open",
     "list_live",
     "lock_jobs",
     "lock_schedules",

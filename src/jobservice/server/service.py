@@ -13,6 +13,7 @@ from jobservice.config import Settings
 from jobservice.engine.bulk import Operations
 from jobservice.engine.claim import Leases
 from jobservice.engine.lead import Leader
+from jobservice.engine.lookout import Lookout
 from jobservice.engine.parts import Parts, Signals
 from jobservice.engine.sweep import Sweeps
 from jobservice.engine.watch import ChangeFeed
@@ -98,7 +99,8 @@ class Service:
             retention=retention,
         )
         operations = Operations(parts, poll_s=settings.poll_s, retention=retention)
-        return [*sweeps.loops(self._worker.adopted), *operations.loops()]
+        lookout = Lookout(parts, older_s=settings.held_open_s)
+        return [*sweeps.loops(self._worker.adopted), *operations.loops(), lookout.run()]
 
     async def drain(self) -> None:
         """Stop accepting, let calls end, settle the worker; bounded by `shutdown_s`."""

@@ -1,8 +1,8 @@
-"""The store port's verbs that say which server leads; see the head of `port.py` for all of them."""
+"""The store port's verbs about which server leads, and for it alone; see the head of `port.py`."""
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 
@@ -15,6 +15,22 @@ class Lead:
     """Counted on whenever another leads, or the same one anew."""
     for_ever: bool = False
     """There can be no other: the lease need not be renewed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Held:
+    """A transaction that has been open for long. What it says, its statements, is nobody's business."""
+
+    kind: str
+    """`session`, `prepared` (a transaction in two phases) or `slot` (of a replication)."""
+    name: str
+    """The process id of a session; the name of the others."""
+    application: str
+    user: str
+    state: str
+    """Such as `idle in transaction`."""
+    age: dt.timedelta | None
+    """Since when; None of a slot, which does not say."""
 
 
 class LeadStore(Protocol):
@@ -35,3 +51,9 @@ class LeadStore(Protocol):
 
     def on_left(self, callback: Callable[[], None]) -> None:
         """Have `callback` called when another server leads no more. A hint: it may be missing."""
+
+    async def list_held_open(self, *, older: dt.timedelta) -> Sequence[Held] | None:
+        """The transactions that are open for longer, the oldest first; None where there are never any.
+
+        At most 20 of them.
+        """

@@ -4,6 +4,18 @@
 -- Wait until no other server claims within limits, and keep them waiting until the commit.
 SELECT 1 FROM pg_advisory_xact_lock(7305808869231650163)
 
+-- fragment: lane_with_rules
+found.tenant, found.queue, found.fairness_key, found.placement, queues.pause_mode,
+    queues.pause_until_us, queues.max_running, of_tenant.max_running, of_tenant.weight,
+    (SELECT max_running FROM limits WHERE tenant = '' AND kind = {LimitKind.SERVICE} AND name = ''),
+    workers.drain_us, workers.labels, workers.resources
+
+-- fragment: rules_of_lane
+LEFT JOIN queues ON queues.tenant = found.tenant AND queues.name = found.queue
+    LEFT JOIN limits AS of_tenant
+        ON of_tenant.tenant = found.tenant AND of_tenant.kind = {LimitKind.TENANT}
+        AND of_tenant.name = ''
+
 -- name: find_lanes
 -- The lanes in which something is ready, with the rules that hold for them, and what the worker offers. A
 -- walk from lane to lane along `jobs_ready`, which looks at one job of each.
@@ -23,16 +35,41 @@ WITH RECURSIVE
             ORDER BY tenant, queue, fairness_key, placement
             LIMIT 1) AS next),
     found AS MATERIALIZED (SELECT * FROM lanes LIMIT $5)
-SELECT found.tenant, found.queue, found.fairness_key, found.placement, queues.pause_mode, queues.pause_until_us,
-    queues.max_running, of_tenant.max_running, of_tenant.weight,
-    (SELECT max_running FROM limits WHERE tenant = '' AND kind = {LimitKind.SERVICE} AND name = ''),
-    workers.drain_us, workers.labels, workers.resources
+SELECT {{lane_with_rules}}
 FROM found
     LEFT JOIN workers ON workers.worker_id = $6
-    LEFT JOIN queues ON queues.tenant = found.tenant AND queues.name = found.queue
-    LEFT JOIN limits AS of_tenant
-        ON of_tenant.tenant = found.tenant AND of_tenant.kind = {LimitKind.TENANT}
-        AND of_tenant.name = ''
+    {{rules_of_lane}}
+
+-- name: find_lanes_from
+-- The same of some lanes, for jobs at their floors or behind them.
+SELECT {{lane_with_rules}}
+FROM (
+    SELECT * FROM rows(
+        tenant text, queue text, fairness_key text, placement text, claim_key bigint, rank bigint,
+        worker_id text)
+) AS found
+    CROSS JOIN LATERAL (
+        SELECT FROM jobs
+        WHERE state = {State.QUEUED} AND blocked_key = ''
+            AND jobs.tenant = found.tenant AND jobs.queue = found.queue
+            AND jobs.fairness_key = found.fairness_key AND jobs.placement = found.placement
+            AND (jobs.claim_key, jobs.rank, jobs.job_id) >= (found.claim_key, found.rank, '')
+        ORDER BY jobs.claim_key, jobs.rank, jobs.job_id
+        LIMIT 1) AS first
+    LEFT JOIN workers ON workers.worker_id = found.worker_id
+    {{rules_of_lane}}
+
+-- name: count_dead_rows
+-- How many rows of the table of jobs nobody needs, and nobody may clean up; 0 where no transaction has been
+-- open for so many seconds. One that we may not see may have been.
+SELECT CASE WHEN
+    EXISTS (
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND backend_type = 'client backend'
+            AND (state IS NULL OR clock_timestamp() - xact_start > $1 * interval '1 second'))
+    OR EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())
+    OR EXISTS (SELECT FROM pg_replication_slots WHERE xmin IS NOT NULL)
+THEN pg_stat_get_dead_tuples(to_regclass('jobs')) ELSE 0 END
 
 -- name: find_claimable
 -- The next jobs of a lane that no other server is looking at, with all that is needed to run them.

@@ -78,7 +78,7 @@ class Hints:
                 if not self._deaf_said:
                     self._log.warning("hints_lost", error=said(error))
                     self._deaf_said = True
-            self._tell()  # what was said was not heard
+            self.tell()  # what was said was not heard
             await self._pause(RETRY_S)
 
     async def _listen(self, url: str) -> None:
@@ -93,7 +93,7 @@ class Hints:
                 if pid == own:
                     self._heard.set()
                 elif payload in {_CHANGED, _LEFT}:
-                    self._tell()
+                    self.tell()
                     for callback in self.left_callbacks if payload == _LEFT else ():
                         callback()
 
@@ -102,7 +102,7 @@ class Hints:
             if self._deaf_said:
                 self._log.info("hints_back")
                 self._deaf_said = False
-            self._tell()  # what was said meanwhile was not heard
+            self.tell()  # what was said meanwhile was not heard
             while not self._closed.is_set():
                 await self._say(connection, await self._next())
                 await self._pause(SPACING_S)
@@ -141,6 +141,7 @@ class Hints:
             async with asyncio.timeout(seconds):
                 await self._closed.wait()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Have everybody who waits for a hint look."""
         for callback in self.callbacks:
             callback()

@@ -20,6 +20,7 @@ from jobservice.model.limit import KeyRule, Limit, LimitKind, Use
 from jobservice.model.operation import Operation, Place
 from jobservice.model.queue import Queue
 from jobservice.model.spec import JobSpec
+from jobservice.store.lead_port import Held
 from jobservice.store.lists import Dialect, List, Targets, list_of, targets_of
 from jobservice.store.operation_port import OperationKey
 from jobservice.store.operation_rows import operation_of
@@ -212,6 +213,15 @@ async def queue_position(connection: Connection, key: JobKey, limit: int) -> int
     text = QUERIES["queue_position"].text
     found: int | None = await connection.fetchval(text, limit, key.tenant, key.job_id)
     return found
+
+
+async def list_held_open(connection: Connection, older_s: float) -> list[Held]:
+    """What keeps the database from cleaning up."""
+    rows = await connection.fetch(QUERIES["list_held_open"].text, older_s)
+    return [
+        Held(kind, name, application, user, state, age_s and dt.timedelta(seconds=age_s))
+        for kind, name, application, user, state, age_s in rows
+    ]
 
 
 async def list_deletable(connection: Connection, limit: int) -> list[Deletable]:

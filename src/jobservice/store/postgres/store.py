@@ -13,7 +13,7 @@ from jobservice.model.schedule import Schedule
 from jobservice.model.spec import JobSpec
 from jobservice.model.worker import Placement, Worker
 from jobservice.store import port
-from jobservice.store.lead_port import Lead
+from jobservice.store.lead_port import Held, Lead
 from jobservice.store.operation_port import OperationKey, OperationPage
 from jobservice.store.operation_rows import BEHIND_ALL
 from jobservice.store.postgres import reads, schedule_reads, worker_reads
@@ -83,6 +83,7 @@ class PostgresStore(WritingStore[Writer | Led]):
         hints = Hints(direct, deadline_s=deadline_s)
         store = cls(writer, urgent, Readers(url, deadline_s=deadline_s), hints)
         store.on_commit(hints.note_commit)
+        writer.floors.callbacks.append(hints.tell)
         return store
 
     # the lead
@@ -102,6 +103,9 @@ class PostgresStore(WritingStore[Writer | Led]):
         return PostgresStore(*self._writers, self._readers, self._hints, lead=lead)
 
     # reads
+
+    async def list_held_open(self, *, older: dt.timedelta) -> list[Held]:
+        return await self._readers.run(reads.list_held_open, older.total_seconds())
 
     async def list_live(self, worker_id: str) -> list[port.LiveAttempt]:
         return await self._readers.run(reads.list_live, worker_id)

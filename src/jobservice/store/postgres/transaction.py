@@ -19,8 +19,9 @@ from typing import Any
 from jobservice.model.job import Job
 from jobservice.mutants import mutant
 from jobservice.store.port import JobKey
-from jobservice.store.postgres import reads
+from jobservice.store.postgres import floors, reads
 from jobservice.store.postgres.connect import Connection
+from jobservice.store.postgres.floors import FIRST_LANE, FIRST_PLACE, Floors
 from jobservice.store.postgres.queries import QUERIES
 from jobservice.store.verbs.group import Calls, Savepoints
 from jobservice.store.verbs.retry import arrays_of
@@ -52,6 +53,9 @@ _HINTED = frozenset(
 )
 """Statements that tell no change, and yet there is something to do for whoever leads, or may claim."""
 
+_ASKED = frozenset({"move_jobs", "release_jobs", "retry_jobs", "update_jobs"})
+"""Statements that put jobs before others because somebody asked for it, who is not to wait."""
+
 UNIQUE_LOCKS, UNIQUE_PARTS = 7305808869231650200, 64
 """The first number, and how many there are, of the advisory locks that unique keys share."""
 
@@ -59,10 +63,11 @@ UNIQUE_LOCKS, UNIQUE_PARTS = 7305808869231650200, 64
 class Transaction(Savepoints):
     """What is open between BEGIN and COMMIT on the connection that writes."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, begin_at: Floors) -> None:
         self.changed = False
         """Whether there is something for others to look at."""
         self._connection = connection
+        self._floors = begin_at
         self._told = 0
         self._events: list[tuple[int, EventRow]] = []
         self._kept: list[tuple[str, Sequence[Row]]] = []
@@ -118,6 +123,10 @@ class Transaction(Savepoints):
         answer = await self._connection.execute(text, *values)
         count = int(answer.rpartition(" ")[2])  # such as UPDATE 3
         self.changed = self.changed or (count > 0 and name in _HINTED)
+        if name == "insert_jobs":
+            self._floors.insert(rows)
+        elif name in _ASKED:
+            self._floors.drop()
         return count
 
     async def read(self, name: str, rows: Sequence[Row]) -> Sequence[Any]:
@@ -127,7 +136,35 @@ class Transaction(Savepoints):
         found: Sequence[Any] = await self._connection.fetch(text, *values)
         return found
 
-    async def read_all(self, name: str, *values: object) -> Sequence[Any]:
+    async def read_all(self, name: str, *values: Any) -> Sequence[Any]:
+        if name == "find_lanes" and values[:4] == FIRST_LANE:
+            return await self._find_lanes(*values)
+        if name == "find_claimable" and values[4:7] == FIRST_PLACE:
+            return await self._find_claimable(*values)
+        return await self._read_all(name, *values)
+
+    async def _find_lanes(self, *values: Any) -> Sequence[Any]:
+        """All lanes, or those that are known, from their floors on."""
+        known = self._floors.known()
+        if known:
+            found = await self.read("find_lanes_from", [(*each, values[-1]) for each in known])
+            return sorted(found, key=lambda lane: tuple(lane[:4]))
+        begin_s = self._floors.begin()
+        lanes = await self._read_all("find_lanes", *values)
+        if self._floors.is_slow(begin_s, lanes):
+            [(dead,)] = await self._read_all("count_dead_rows", floors.HELD_S)
+            self._floors.keep(begin_s, lanes, dead)
+        return lanes
+
+    async def _find_claimable(self, *values: Any) -> Sequence[Any]:
+        """The first jobs of a lane, from its floor on."""
+        lane, floor = values[:4], self._floors.of(values[:4])
+        found = await self._read_all("find_claimable", *lane, *floor, *values[6:])
+        if found:
+            self._floors.found(lane, (found[0][0], found[0][1]))
+        return found
+
+    async def _read_all(self, name: str, *values: object) -> Sequence[Any]:
         found: Sequence[Any] = await self._connection.fetch(QUERIES[name].text, *values)
         return found
 

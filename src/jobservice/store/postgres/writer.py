@@ -31,6 +31,7 @@ from jobservice.store.postgres.connect import (
     met_another,
     refusal,
 )
+from jobservice.store.postgres.floors import Floors
 from jobservice.store.postgres.transaction import Transaction
 from jobservice.store.verbs.group import (
     LARGEST_BATCH,
@@ -67,6 +68,7 @@ class Writer:
         self._begin = f"BEGIN; {first}" if first else "BEGIN"
         self._group = Group(waiting_limit=waiting_limit, deadline_s=deadline_s)
         self.on_commit = self._group.on_commit
+        self.floors = Floors()
         self._queue: collections.deque[Call[Any, Any]] = collections.deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -91,6 +93,7 @@ class Writer:
     async def close(self) -> None:
         """Commit what waits, and let go of the database."""
         self._closing = True
+        self.floors.close()
         self._wake.set()
         await asyncio.shield(self._task)
 
@@ -149,7 +152,7 @@ class Writer:
 
     async def _transact(self, batch: Calls, run: _Run) -> bool:
         connection = await self._connected()
-        transaction = Transaction(connection)
+        transaction = Transaction(connection, self.floors)
         try:
             await connection.execute(self._begin)
             obeyed = await _obeyed(transaction, batch)

@@ -86,6 +86,9 @@ class SqliteStore(WritingStore[Writer]):
     def on_left(self, callback: Callable[[], None]) -> None:
         del callback
 
+    async def list_held_open(self, *, older: dt.timedelta) -> None:
+        del older  # nobody else has the file open
+
     def led(self, lead: Lead) -> port.Store:
         del lead
         return self

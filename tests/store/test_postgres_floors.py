@@ -1,0 +1,113 @@
+"""Claims that begin at floors: what may come later than without them, and what may not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from jobservice.model.job import Job
+from jobservice.store.postgres import floors
+from jobservice.store.postgres.store import PostgresStore
+from tests.conformance.values import at, claim, ended, insert, insert_some, key_of, new_job
+from tests.postgres import Postgres
+
+
+@pytest.fixture
+async def stores(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[list[PostgresStore]]:
+    """What two servers have open; every walk is slow, and a few dead rows are many."""
+    monkeypatch.setattr(floors, "SLOW_S", 0.0)
+    monkeypatch.setattr(floors, "HELD_S", 0.0)
+    monkeypatch.setattr(floors, "DEAD_ROWS", 20)
+    monkeypatch.setattr(floors, "KEPT_S", 3.0)
+    url = await postgres.lend()
+    holder = await asyncpg.connect(url)
+    transaction = holder.transaction(isolation="repeatable_read")
+    await transaction.start()
+    await holder.fetchval("SELECT count(*) FROM jobs")
+    opened = [await PostgresStore.open(url) for _ in range(2)]
+    while not opened[0]._writers[0].floors.known():
+        await ended(opened[0], 40)
+    yield opened
+    for store in opened:
+        await store.close()
+    await transaction.rollback()
+    await holder.close()
+    await postgres.take_back(url)
+
+
+def _is_on(store: PostgresStore) -> bool:
+    return bool(store._writers[0].floors.known())
+
+
+async def _claimed(store: PostgresStore, count: int = 1) -> list[str]:
+    return [each.fence.job_id for each in await claim(store, count)]
+
+
+async def _until_it_is_told(store: PostgresStore) -> None:
+    told = asyncio.Event()
+    store._writers[0].floors.callbacks.append(told.set)
+    await told.wait()
+
+
+async def test_what_this_server_inserts_keeps_its_order(stores: list[PostgresStore]) -> None:
+    store = stores[0]
+    first = await insert_some(store, 3)
+    assert {each.job_id for each in first} <= set(await _claimed(store, 100))
+    assert _is_on(store)
+    normal = await insert_some(store, 2)
+    [high] = await insert_some(store, priority=50)
+    assert await _claimed(store) == [high.job_id]
+    [elsewhere] = await insert_some(store, queue="elsewhere")
+    wanted = {elsewhere.job_id, *[each.job_id for each in normal]}
+    assert set(await _claimed(store, 9)) == wanted
+    assert _is_on(store)
+
+
+async def test_what_comes_before_the_floor_is_found_at_the_next_whole_walk(
+    stores: list[PostgresStore],
+) -> None:
+    store, other = stores
+    await insert_some(store, 3)
+    await _claimed(store)
+    assert _is_on(store)
+    high = await insert_some(other, priority=50)
+    elsewhere = await insert_some(other, queue="elsewhere")
+    told = asyncio.ensure_future(_until_it_is_told(store))
+    found = await _claimed(store, 100)
+    wanted = {each.job_id for each in (*high, *elsewhere)}
+    assert not wanted & set(found)
+    await told
+    assert set(await _claimed(store, 100)) == wanted
+
+
+async def test_what_somebody_asks_for_here_is_done_at_once(stores: list[PostgresStore]) -> None:
+    store = stores[0]
+    [held] = await insert_some(store)
+    await store.hold_job(key_of(held), now=at(1))
+    later = new_job(created_at=at(5))
+    await insert(store, later)
+    assert await _claimed(store) == [later.job_id]
+    assert _is_on(store)
+    assert isinstance(await store.release_job(key_of(held), now=at(6)), Job)
+    assert await _claimed(store) == [held.job_id]
+
+
+async def test_without_a_transaction_that_is_open_there_are_no_floors(
+    stores: list[PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floors, "HELD_S", 3_600.0)
+    await insert_some(stores[1], 3)
+    await _claimed(stores[1])
+    assert not _is_on(stores[1])
+
+
+async def test_without_dead_rows_there_are_no_floors(
+    stores: list[PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floors, "DEAD_ROWS", 1 << 40)
+    await insert_some(stores[1], 3)
+    await _claimed(stores[1])
+    assert not _is_on(stores[1])
