@@ -24,7 +24,7 @@ class _Side:
     at_once: int
     """How many jobs it takes a time: its slots, its batch, or how many it runs at once."""
     processes: int
-    """With how many processes it is the fastest on two cores."""
+    """Of a peer as many as make it the fastest on two cores, and of ours as many as of the peer."""
     jobs: int
     rates: list[float] = dataclasses.field(default_factory=list)
 
@@ -43,7 +43,7 @@ async def _measure(place: Workplace) -> list[Row]:
         peer.tell("install")
     store = await PostgresStore.open(url)
     few = _Side("ours", None, 10, 1, jobs)
-    many = _Side("ours", None, 100, 1, jobs)
+    many = _Side("ours", None, 100, 2, jobs)
     peers = [
         _Side("PgQueuer, batch of 10", pgqueuer, 10, 1, jobs),
         _Side("Procrastinate, 10 at once", procrastinate, 10, 1, jobs // 10),
@@ -85,6 +85,7 @@ def _drain(place: Workplace, side: _Side, url: str) -> float:
     log = place.path("worker.log")
     if side.peer is not None:
         return side.peer.drain(side.at_once, log, processes=side.processes, least=side.jobs)
-    worker = [sys.executable, bench.drain_worker.__file__, url, str(side.at_once), str(side.jobs)]
-    count, took_s = drain([worker], log)
+    worker = [sys.executable, bench.drain_worker.__file__, url, str(side.at_once)]
+    count, took_s = drain([worker] * side.processes, log)
+    assert count == side.jobs, f"{count} ends of {side.jobs} are recorded"
     return count / took_s
