@@ -9,9 +9,11 @@ from jobservice.model.job import Progress
 from jobservice.model.lifecycle import State
 from jobservice.model.limit import ConcurrencyKey, Limit, LimitKind, Rate
 from jobservice.model.operation import Action
+from jobservice.model.output import LogAppend, Piece, Stream
 from jobservice.model.schedule import Overlap
 from jobservice.model.spec import Command, Dependency, RetryPolicy
 from jobservice.model.unique import UniqueKey, UniqueScope
+from jobservice.model.worker import Drain, Placement, Resources, WorkerInfo
 from jobservice.store.port import ProgressReport, RequestKey, StopRequest, Store
 from jobservice.store.schedule_port import ScheduleKey
 from tests.conformance.schedules import Engine
@@ -57,6 +59,10 @@ async def fill(store: Store) -> None:
     await _families(store)
     await _arrays(store)
     await _schedules(store)
+    offered = Resources(1500, 1 << 40, {"gpu": 2})
+    await store.register_worker(WorkerInfo("w9", TEXT, "1", 3, {"a": TEXT}, offered), now=NOW)
+    await store.drain_worker("w9", Drain(at(1), TEXT))
+    await insert(store, new_job(placement=Placement({"a": TEXT}, offered)))
     await begin(store, "name = a", Action.HOLD)
     await begin(store, "queue = gpu", Action.SET_PRIORITY, priority=5)
 
@@ -92,6 +98,11 @@ async def _waiting(store: Store) -> None:
     fences = await run(store, 4, retry=RetryPolicy(max_attempts=2))
     reports = [ProgressReport(each, Progress(100 / 3, TEXT, at(9), at(8))) for each in fences]
     await store.record_progress(reports)
+    pieces = Piece(0, bytes(range(256))), Piece(256, dropped_bytes=1 << 40)
+    for stream in Stream:
+        await store.append_logs(
+            [LogAppend(each, stream, piece) for each in fences for piece in pieces]
+        )
     await finish(store, *[end(each, 1, cpu_s=0.1, message=TEXT) for each in fences[:2]])
     await store.request_stop([StopRequest(TENANT, fences[2].job_id)], now=at(11))
 
