@@ -52,7 +52,7 @@ class Leases:
         """Lease up to `limit` jobs; if none is queued, look again at a hint or after `wait_s`."""
         with self._parts.signals.work.heard() as bell:
             claims = await self._claim(worker_id, limit)
-            if not claims:
+            if not claims and wait_s > 0:
                 await bell.wait(self._parts.clock, wait_s)
                 claims = await self._claim(worker_id, limit)
         return claims
