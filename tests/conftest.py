@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.folders import folder_in_memory
-from tests.postgres import Postgres, close_shared, shared_postgres
+from tests.postgres import Databases, close_shared, shared_postgres
 
 TESTS = Path(__file__).parent
 ISOLATED = {
@@ -52,7 +52,7 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture
-def postgres() -> Postgres:
+def postgres() -> Databases:
     """A PostgreSQL server, one for each process of the tests."""
     return shared_postgres()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from jobservice.testing.wait import wait_until
-from tests.postgres import Postgres
+from tests.postgres import Databases
 
 SESSIONS = 4
 """How many it has for each database: fewer than a store has connections to it."""
@@ -32,7 +32,7 @@ pidfile = {folder}/pid
 class Pooler:
     """One process, which lends each session for a transaction; as root it runs as PostgreSQL does."""
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Databases) -> None:
         program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
         if program is None:
             raise AssertionError("pgbouncer is not here: install it (apt-get install pgbouncer).")
@@ -43,7 +43,7 @@ class Pooler:
         settings = self.folder / "pgbouncer.ini"
         text = _SETTINGS.format(host=host, folder=self.folder, sessions=SESSIONS)
         settings.write_text(text)
-        owner = psutil.Process(postgres.pid).username()  # others cannot reach its socket
+        owner = (Path(host) / ".s.PGSQL.5432").owner()  # others cannot reach it
         user = ["-u", owner] if psutil.Process().uids().real == 0 else []
         self._process = subprocess.Popen([program, "-q", *user, str(settings)])
         socket = self.folder / ".s.PGSQL.6432"

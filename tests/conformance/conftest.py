@@ -15,7 +15,7 @@ from jobservice.store.postgres.store import PostgresStore
 from jobservice.store.sqlite.store import SqliteStore
 from tests.folders import empty_database
 from tests.pooler import Pooler
-from tests.postgres import Postgres, shared_postgres
+from tests.postgres import Databases, shared_postgres
 
 POOLER = "JOBSERVICE_TEST_POOLER"
 
@@ -38,7 +38,7 @@ async def store(request: pytest.FixtureRequest, quick_path: Path) -> AsyncIterat
         yield opened
         await opened.close()
         return
-    server: Postgres = request.getfixturevalue("postgres")
+    server: Databases = request.getfixturevalue("postgres")
     url = await server.lend()
     through = url
     if request.param == "pooler":

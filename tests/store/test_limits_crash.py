@@ -19,7 +19,7 @@ from jobservice.store.port import Store
 from jobservice.testing.invariants import check_invariants
 from jobservice.testing.wait import wait_until
 from tests.conformance.values import BEGINNING, NOW, TENANT, end, finish, insert, new_job, states
-from tests.postgres import Postgres
+from tests.postgres import Databases
 from tests.store.claiming_child import opened
 
 ROOT = Path(__file__).parents[2]
@@ -134,7 +134,7 @@ async def test_no_limit_is_passed_whoever_is_killed(
 ) -> None:
     where, processes = str(tmp_path / "jobservice.db"), 1
     if kind == "postgres":
-        server: Postgres = request.getfixturevalue("postgres")
+        server: Databases = request.getfixturevalue("postgres")
         where, processes = await server.new_database(), 4
     witness = tmp_path / "witness"
     witness.touch()

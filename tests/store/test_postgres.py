@@ -56,7 +56,7 @@ from tests.conformance.values import (
     start,
     states,
 )
-from tests.postgres import Postgres
+from tests.postgres import Databases, Postgres
 
 SERVERS = 3
 
@@ -64,7 +64,7 @@ KNOWN = len(migrations(MIGRATIONS))
 
 
 @pytest.fixture
-async def url(postgres: Postgres) -> AsyncIterator[str]:
+async def url(postgres: Databases) -> AsyncIterator[str]:
     """A fresh database."""
     made = await postgres.new_database()
     yield made
@@ -81,7 +81,7 @@ async def _all_of(url: str) -> dict[str, list[asyncpg.Record]]:
     return rows
 
 
-async def test_a_database_that_was_lent_is_as_a_fresh_one(postgres: Postgres, url: str) -> None:
+async def test_a_database_that_was_lent_is_as_a_fresh_one(postgres: Databases, url: str) -> None:
     lent = await postgres.lend()
     store = await PostgresStore.open(lent)
     jobs = await insert_some(store, 2)
@@ -259,7 +259,7 @@ async def test_a_faulty_call_is_undone_alone(stores: list[PostgresStore]) -> Non
     assert set(await states(stores[0])) == {fence.job_id, *(each.job_id for each in first)}
 
 
-async def test_migrations_are_applied_once(postgres: Postgres) -> None:
+async def test_migrations_are_applied_once(postgres: Databases) -> None:
     connection = await asyncpg.connect(postgres.url())
     await connection.execute("CREATE DATABASE empty_one")
     await connection.close()

@@ -30,14 +30,14 @@ from tests.conformance.values import (
     start,
     states,
 )
-from tests.postgres import Postgres
+from tests.postgres import Databases
 
 SERVERS = 3
 RANDOM = random.Random(11)
 
 
 @pytest.fixture
-async def url(postgres: Postgres) -> AsyncIterator[str]:
+async def url(postgres: Databases) -> AsyncIterator[str]:
     """An empty database."""
     lent = await postgres.lend()
     yield lent

@@ -12,13 +12,13 @@ from jobservice.store.postgres.store import PostgresStore
 from jobservice.testing.invariants import check_invariants
 from tests.conformance.families import after, on
 from tests.conformance.values import BEGINNING, TENANT, at, end, finish, insert, key_of, run, states
-from tests.postgres import Postgres
+from tests.postgres import Databases
 
 SERVERS = 3
 
 
 @pytest.fixture
-async def stores(postgres: Postgres) -> AsyncIterator[list[PostgresStore]]:
+async def stores(postgres: Databases) -> AsyncIterator[list[PostgresStore]]:
     """What several servers have open; afterwards, once all are told, every invariant holds."""
     url = await postgres.lend()
     opened = [await PostgresStore.open(url) for _ in range(SERVERS)]

@@ -13,13 +13,13 @@ from jobservice.store.postgres.hints import Hints
 from jobservice.store.postgres.store import PostgresStore
 from tests.conformance.values import insert_some
 from tests.folders import folder_in_memory
-from tests.postgres import Postgres
+from tests.postgres import Databases
 
 CHECK_S = 0.2
 
 
 @pytest.fixture
-async def url(postgres: Postgres) -> AsyncIterator[str]:
+async def url(postgres: Databases) -> AsyncIterator[str]:
     lent = await postgres.lend()
     yield lent
     await postgres.take_back(lent)

@@ -19,14 +19,14 @@ from jobservice.store.postgres.store import PostgresStore
 from tests.conformance.schedules import Engine
 from tests.conformance.values import at, ended, insert_some, run, seconds, settle, states
 from tests.machine.homes import PostgresHome
-from tests.postgres import Postgres
+from tests.postgres import Databases
 
 LONG, OVER = seconds(3_600), seconds(0)
 """A lease that is not over within a test, and one that is over at once."""
 
 
 @pytest.fixture
-async def stores(postgres: Postgres) -> AsyncIterator[list[PostgresStore]]:
+async def stores(postgres: Databases) -> AsyncIterator[list[PostgresStore]]:
     """What two servers have open."""
     url = await postgres.lend()
     opened = [await PostgresStore.open(url) for _ in range(2)]
@@ -176,7 +176,7 @@ async def test_what_others_ask_in_the_same_batch_is_done(stores: list[PostgresSt
 
 
 async def test_whoever_takes_over_waits_for_what_is_under_way(
-    postgres: Postgres, stores: list[PostgresStore]
+    postgres: Databases, stores: list[PostgresStore]
 ) -> None:
     """What was obeyed is committed before another leads, so that this one sees it."""
     await stores[0].take_lead("a", 0, lease=OVER)

@@ -13,13 +13,13 @@ from jobservice.store.port import Insertion, StopRequest
 from jobservice.store.postgres.store import PostgresStore
 from jobservice.testing.invariants import check_invariants
 from tests.conformance.values import BEGINNING, TENANT, at, claim, end, finish, new_job
-from tests.postgres import Postgres
+from tests.postgres import Databases
 
 SERVERS = 3
 
 
 @pytest.fixture
-async def stores(postgres: Postgres) -> AsyncIterator[list[PostgresStore]]:
+async def stores(postgres: Databases) -> AsyncIterator[list[PostgresStore]]:
     """What several servers have open; afterwards every invariant holds."""
     url = await postgres.new_database()
     opened = [await PostgresStore.open(url) for _ in range(SERVERS)]

@@ -24,7 +24,7 @@ from jobservice.store.sqlite.store import SqliteStore
 from jobservice.testing.invariants import check_invariants
 from tests.conformance.schedules import KEY, Engine, SetClock, at
 from tests.conformance.values import BEGINNING, TENANT
-from tests.postgres import Postgres
+from tests.postgres import Databases
 
 ROOT = Path(__file__).parents[2]
 MANY = [ScheduleKey(TENANT, f"s{n:02}") for n in range(30)]
@@ -62,7 +62,7 @@ async def test_a_kill_in_the_middle_of_a_fire_makes_none_twice_and_loses_none(
     await store.close()
 
 
-async def test_two_servers_on_one_database_fire_each_time_once(postgres: Postgres) -> None:
+async def test_two_servers_on_one_database_fire_each_time_once(postgres: Databases) -> None:
     url = await postgres.lend()
     stores = [await PostgresStore.open(url) for _ in range(2)]
     clock = SetClock()
@@ -96,7 +96,7 @@ async def test_two_servers_on_one_database_fire_each_time_once(postgres: Postgre
     await postgres.take_back(url)
 
 
-async def test_who_comes_second_changes_nothing(postgres: Postgres) -> None:
+async def test_who_comes_second_changes_nothing(postgres: Databases) -> None:
     """The key of the runs holds even where a server decides upon what is over."""
     url = await postgres.lend()
     store = await PostgresStore.open(url)
