@@ -1,13 +1,17 @@
 """The migrations of a PostgreSQL database; see `store/migrations.py`.
 
-Servers that start together take turns by an advisory lock.
+Servers that start together take turns by an advisory lock. Other servers go on meanwhile: a migration
+waits only shortly for a table that somebody uses, for whoever comes later waits behind it, and tries
+again.
 """
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
 
+from jobservice.clock import SystemClock
 from jobservice.errors import SetupError
 from jobservice.store.migrations import (
     Migration,
@@ -18,11 +22,15 @@ from jobservice.store.migrations import (
     review,
     script,
 )
-from jobservice.store.postgres.connect import Connection, connect_first, redacted, said
+from jobservice.store.postgres.connect import Connection, connect_first, is_away, redacted, said
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 DEADLINE_S = 60.0
 """How long one statement of a migration may take."""
+LOCK_MS = 1_000
+"""How long a migration waits for a table, and everybody who wants that table behind it."""
+TRIES, PAUSE_S = 30, 1.0
+"""How often it tries, and how long others have the table in between."""
 LOCK = 7305808869231650161
 """The advisory lock of migrations. The numbers after it are those of positions (`next_position()`), of
 claims and of the lead (`obeyed_epoch()`)."""
@@ -86,8 +94,16 @@ async def upgrade(url: str, folder: Path = MIGRATIONS) -> list[Migration]:
     connection = await connect_first(url, DEADLINE_S)
     try:
         return await _upgrade(connection, redacted(url), migrations(folder))
+    except Exception as error:
+        if not is_away(error):
+            raise
+        raise SetupError(
+            f"{redacted(url)} was lost while its schema was brought up to date: {said(error)}. Do it "
+            "again: what was applied is kept, and nothing is applied by half."
+        ) from error
     finally:
-        await connection.close()
+        with contextlib.suppress(OSError, asyncpg.InterfaceError):  # it may be lost
+            await connection.close()
 
 
 async def _upgrade(
@@ -98,26 +114,37 @@ async def _upgrade(
             return []
     done = []
     for each in known:
-        try:
-            async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-                await connection.execute(_LEDGER)
-                applied = await _applied(connection)
-                if each in pending(known, applied, database):
-                    await connection.execute(each.sql)
-                    await connection.execute(
-                        "INSERT INTO schema_migrations (version, name, checksum)"
-                        " VALUES ($1, $2, $3)",
-                        each.version,
-                        each.name,
-                        each.checksum,
-                    )
-                    done.append(each)
-        except asyncpg.PostgresError as error:
-            raise SetupError(
-                f"Migration {each.version:04} ({each.name}) of {database} failed: {said(error)}."
-            ) from error
+        for tries_left in reversed(range(TRIES)):
+            try:
+                done += await _apply(connection, database, known, each)
+                break
+            except asyncpg.PostgresError as error:
+                if not tries_left or not isinstance(error, asyncpg.LockNotAvailableError):
+                    raise SetupError(
+                        f"Migration {each.version:04} ({each.name}) of {database} failed: "
+                        f"{said(error)}."
+                    ) from error
+            await SystemClock().sleep(PAUSE_S)
     return done
+
+
+async def _apply(
+    connection: Connection, database: str, known: Sequence[Migration], each: Migration
+) -> list[Migration]:
+    """Apply one migration with its record, unless that was done."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        await connection.execute(f"{_LEDGER}; SET LOCAL lock_timeout = {LOCK_MS}")
+        if each not in pending(known, await _applied(connection), database):
+            return []
+        await connection.execute(each.sql)
+        await connection.execute(
+            "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)",
+            each.version,
+            each.name,
+            each.checksum,
+        )
+    return [each]
 
 
 async def _applied(connection: Connection) -> dict[int, str]:
