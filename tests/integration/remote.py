@@ -15,10 +15,12 @@ ENV = {"JOBSERVICE_LEASE_S": str(LEASE_S), "JOBSERVICE_POLL_S": "1"}
 
 
 @contextlib.contextmanager
-def at_work(*addresses: str, slots: int = 2) -> Iterator[RemoteWorker]:
+def at_work(
+    *addresses: str, slots: int = 2, env: dict[str, str] | None = None
+) -> Iterator[RemoteWorker]:
     """A worker, of which nothing is left in the end."""
     for directory in short_directory():
-        worker = RemoteWorker(directory, *addresses, slots=slots)
+        worker = RemoteWorker(directory, *addresses, slots=slots, env=env)
         try:
             yield worker.start()
         finally:

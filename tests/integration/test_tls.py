@@ -11,9 +11,10 @@ import trustme
 from jobservice import Client, Tls
 from jobservice.errors import SetupError, Unavailable
 from jobservice.model.lifecycle import State
-from jobservice.testing.server import COMMAND, Server
+from jobservice.testing.server import COMMAND, RemoteWorker, Server
 from jobservice.testing.wait import wait_until
 from tests.integration.conftest import short_directory, tidy
+from tests.integration.remote import at_work
 from tests.integration.test_faults import SETUP_EXIT_CODE, serve_once
 from tests.integration.test_foreign_client import BUF
 
@@ -104,6 +105,32 @@ def test_the_command_line_and_another_client_get_in(place: Place) -> None:
     curl = [str(BUF), "curl", "--protocol", "grpc", *certificates, "--data", "{}", url]
     listed = subprocess.run(curl, capture_output=True, text=True, timeout=30, check=True)
     assert "JOB_STATE_SUCCEEDED" in listed.stdout
+
+
+def is_refused(worker: RemoteWorker) -> None:
+    """A worker says that it is not let in."""
+    worker.spawn()
+    wait_until(lambda: "Socket closed" in worker.log_tail(), what="a refusal")
+    worker.stop()
+
+
+def test_a_worker_with_a_certificate_gets_jobs_and_one_without_none(place: Place) -> None:
+    tls = place.ours.tls
+    files = {"CA": tls.ca, "CERT": tls.cert, "KEY": tls.key}
+    given = {f"JOBSERVICE_WORKER_TLS_{name}": str(path) for name, path in files.items()}
+    with place.client(tls) as client:
+        [service] = client.workers.list()
+        client.workers.drain(service.info.worker_id)
+        with at_work(place.address, env=given) as worker:
+            done = client.wait(client.create(["echo", "hello"]), timeout=30)
+            ours = worker.worker_id
+            assert done.attempts[0].worker_id == ours
+            assert b"".join(each.data for each in client.logs(done)) == b"hello\n"
+        for data_dir in short_directory():
+            is_refused(RemoteWorker(data_dir, place.address))
+        known = [each.info.worker_id for each in client.workers.list()]
+        assert sorted(known) == sorted([service.info.worker_id, ours])
+        client.workers.resume(service.info.worker_id)
 
 
 def test_files_that_change_are_read_anew(place: Place, authority: trustme.CA) -> None:

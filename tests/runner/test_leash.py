@@ -31,8 +31,9 @@ def test_everything_ends_at_its_instant_though_nobody_is_there(host: Host) -> No
 
 
 def test_nothing_is_started_until_there_is_a_later_instant(host: Host) -> None:
-    worker = host.begin()
-    hold(worker, 0.0)
+    hold(host.begin(), 0.0)
+    host.connect()
+    worker = host.connect()  # by now the runner has looked at the time
     worker.start(host.order("a", "exit 0"))
     assert worker.end_of("a")["cause"] == "silenced"
     hold(worker, 600.0)

@@ -106,14 +106,14 @@ async def find_misfit(parts: Parts, placement: Placement) -> str | None:
         asked = ", ".join(f"{key}={value}" for key, value in placement.labels.items())
         if not asked:
             return "waits for a worker: there is none that takes jobs"
-        return f"waits for a worker with {asked}: none of {_counted(len(found))} has it"
+        return f"waits for a worker with {asked}: {_none_of(len(found))} has it"
     large = [each for each in labelled if each[1].is_large_enough(placement)]
     asked = resources_words(placement.resources)
     if not large:
         with_labels = " with its labels" if placement.labels else ""
         return (
-            f"waits for a worker that is large enough: it takes {asked}, and none of "
-            f"{_counted(len(labelled))}{with_labels} has so much"
+            f"waits for a worker that is large enough: it takes {asked}, and "
+            f"{_none_of(len(labelled))}{with_labels} has so much"
         )
     for worker, room in large:
         for other, count in await parts.store.list_taken(worker.info.worker_id):
@@ -126,5 +126,5 @@ async def find_misfit(parts: Parts, placement: Placement) -> str | None:
     return f"waits for room on a worker: it takes {asked}, and {full} full"
 
 
-def _counted(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
+def _none_of(count: int) -> str:
+    return "no worker" if count < 2 else f"none of {count} workers"

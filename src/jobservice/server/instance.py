@@ -120,6 +120,6 @@ def _held_by(data_dir: Path, content: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         who = "which is just starting"
     return (
-        f"Another server ({who}) uses the data directory {data_dir}. Stop it first, or choose "
+        f"Another server or worker ({who}) uses the data directory {data_dir}. Stop it first, or choose "
         "another --data-dir."
     )

@@ -178,7 +178,7 @@ class RemoteWorker(Server):
         self, data_dir: Path, *addresses: str, slots: int = 2, env: dict[str, str] | None = None
     ) -> None:
         super().__init__(data_dir, "--slots", str(slots))
-        self._env = {"JOBSERVICE_WORKER_RUNNER_IDLE_S": "0.5", **(env or {})}
+        self.env = {"JOBSERVICE_WORKER_RUNNER_IDLE_S": "0.5", **(env or {})}
         self._words = ("worker", "--server", ",".join(addresses))
 
     def spawn(self) -> None:

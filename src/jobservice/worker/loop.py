@@ -185,6 +185,7 @@ class Worker:
             self._watch(attempt.fence, is_new=False)
             if attempt.phase is Phase.ENDED:
                 self._book.adopt(attempt.fence, attempt.started_at)  # until its output is told
+                self._holding.set()
                 continue
             self._book.adopt(attempt.fence, attempt.started_at)
             self._holding.set()

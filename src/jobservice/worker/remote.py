@@ -196,7 +196,8 @@ class RemoteService:
             call = getattr(self._stub(), method)
             answer = await call(request, timeout=wait_s + self._call_s)
         except grpc.RpcError as error:
-            raise self._failed(place, called_s, from_rpc_error(error)) from None
+            why = (error.details() or "").rpartition(": ")[2]  # the rest repeats the address
+            raise self._failed(place, called_s, from_rpc_error(error), why) from None
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
@@ -204,18 +205,20 @@ class RemoteService:
         self._hear_contact(called_s)
         return answer
 
-    def _failed(self, place: int, called_s: float, error: JobServiceError) -> JobServiceError:
+    def _failed(
+        self, place: int, called_s: float, error: JobServiceError, why: str
+    ) -> JobServiceError:
         if is_foreign(error):
             self._next(place)
-            return self._silent(place)
+            return self._silent(place, why)
         self._hear_contact(called_s)
         if isinstance(error, Unavailable):
             self._next(place)
         return error
 
-    def _silent(self, place: int) -> Unavailable:
+    def _silent(self, place: int, why: str = "the connection was given up") -> Unavailable:
         address = self._addresses[place]
-        return Unavailable(f"The server at {address} does not answer.", address=address)
+        return Unavailable(f"The server at {address} does not answer: {why}.", address=address)
 
     def _next(self, place: int) -> None:
         """Ask another server from now on; with one address, over a new connection."""
