@@ -22,7 +22,10 @@ def workers_command() -> None:
 @click.option("--limit", default=50, metavar="N", help="How many at most; 0: all [50].")
 @client_options
 def list_command(*, limit: int, address: str | None, as_json: bool) -> None:
-    """List the workers by id, each with what it runs and when it was last heard of."""
+    """List the workers by id.
+
+    Each with what it runs and when it was last heard of.
+    """
     with connected(address) as client:
         found = list(islice(client.workers.list(), limit or None))
     if as_json:
@@ -61,7 +64,9 @@ def get_command(worker: str, address: str | None, *, as_json: bool) -> None:
 @click.option("--reason", default="", metavar="TEXT", help="Why, for people.")
 @client_options
 def drain_command(worker: str, *, reason: str, address: str | None, as_json: bool) -> None:
-    r"""Keep a worker from taking anything new until it is resumed; what it runs goes on.
+    r"""Keep a worker from taking anything new.
+
+    That is until it is resumed; what it runs goes on.
 
     \b
     Examples:
