@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
 
@@ -19,7 +20,9 @@ from jobservice.model.worker import WorkerState
 from jobservice.testing.proxy import BLACK_HOLE, CALM, Proxy
 from jobservice.testing.server import RemoteWorker, Server
 from jobservice.testing.wait import wait_until
-from tests.integration.bare import SLEEP, running
+from jobservice.wire import messages as pb
+from jobservice.wire.stubs import WorkerServiceStub
+from tests.integration.bare import SLEEP, refused, running
 from tests.integration.conftest import Serve, short_directory
 from tests.integration.remote import ENV, LEASE_S, at_work, until
 
@@ -113,6 +116,34 @@ def test_a_killed_server_ends_nothing(server: Server, client: Client) -> None:
         server.start()
         done = client.wait(job, timeout=30)
         assert (done.exit_code, done.attempt_count, done.lost_count) == (3, 1, 0)
+
+
+def test_a_worker_that_is_told_to_stops_its_jobs_and_hands_them_on(
+    server: Server, client: Client
+) -> None:
+    with at_work(server.tcp_address, env={"JOBSERVICE_WORKER_STOP_JOBS": "true"}) as leaving:
+        job = until(client, client.create(["sh", "-c", "echo begun; sleep 600"]), 1)
+        process = holder_of(job)
+        assert leaving.stop() == 0
+        assert is_gone(process)
+        found = client.get(job)
+        assert (found.state, found.lost_count, found.failure_count) == (State.QUEUED, 0, 0)
+        assert b"".join(each.data for each in client.logs(job, 1)) == b"begun\n"
+    with at_work(server.tcp_address):
+        until(client, job, 2)
+        assert client.cancel(job, wait=True).state is State.CANCELLED
+
+
+def test_who_never_registered_gets_nothing(server: Server) -> None:
+    with grpc.insecure_channel(server.tcp_address) as channel:
+        stub = WorkerServiceStub(channel)
+        claim = pb.ClaimJobsRequest(worker_id="nobody", limit=1)
+        extend = pb.ExtendLeasesRequest(worker_id="nobody")
+        for call, request in ((stub.ClaimJobs, claim), (stub.ExtendLeases, extend)):
+            found = refused(call, request)
+            assert (found.code, found.reason) == ("NOT_FOUND", "WORKER_NOT_FOUND")
+        claim = pb.ClaimJobsRequest(worker_id="No body", limit=1000)
+        assert refused(stub.ClaimJobs, claim).fields == ["worker_id", "limit"]
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
