@@ -33,7 +33,7 @@ TRIES, PAUSE_S = 30, 1.0
 """How often it tries, and how long others have the table in between."""
 LOCK = 7305808869231650161
 """The advisory lock of migrations. The numbers after it are those of positions (`next_position()`), of
-claims and of the lead (`obeyed_epoch()`)."""
+claims, of the lead (`obeyed_epoch()`) and of rules (`writer.py`)."""
 
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations (

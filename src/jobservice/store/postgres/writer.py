@@ -41,9 +41,12 @@ from jobservice.store.verbs.group import (
     run_apart,
     run_together,
 )
+from jobservice.store.verbs.touched import changes_rules, goes_by_rules
 from jobservice.store.verbs.transaction import Answer, Item, Verb
 from jobservice.telemetry import logger
 
+RULES_LOCK = 7305808869231650165
+"""The advisory lock that claims share and changes of rules take alone; `migrate.py` names all."""
 TRIES = 5
 """How often a batch is run that another server gets in the way of."""
 
@@ -154,7 +157,7 @@ class Writer:
         connection = await self._connected()
         transaction = Transaction(connection, self.floors)
         try:
-            await connection.execute(self._begin)
+            await connection.execute(self._begin + _in_step(batch))
             obeyed = await _obeyed(transaction, batch)
             await transaction.lock_first(obeyed)
             await run(transaction, obeyed)
@@ -211,6 +214,18 @@ class Writer:
                 "The connection to the database broke while it committed; it may have done so."
             )
         return True
+
+
+def _in_step(batch: Calls) -> str:
+    """What keeps claims and changes of rules apart, in the round trip of BEGIN.
+
+    A claim that has read that a queue is open commits before the pause of that queue is acknowledged.
+    """
+    if changes_rules(batch):
+        return f"; SELECT pg_advisory_xact_lock({RULES_LOCK})"
+    if goes_by_rules(batch):
+        return f"; SELECT pg_advisory_xact_lock_shared({RULES_LOCK})"
+    return ""
 
 
 async def _obeyed(transaction: Transaction, batch: Calls) -> Calls:

@@ -7,7 +7,9 @@ from jobservice.model.job import NewJob
 from jobservice.model.lease import AttemptEnd, AttemptStart, ProgressReport
 from jobservice.model.output import LogAppend
 from jobservice.store.port import JobKey, MoveCall, StopRequest
+from jobservice.store.verbs import queues
 from jobservice.store.verbs.attempts import FencesCall, FinishCall
+from jobservice.store.verbs.claim import ClaimCall
 from jobservice.store.verbs.group import Calls
 from jobservice.store.verbs.jobs import DeleteCall, StopCall, UpdateCall
 from jobservice.store.verbs.operations import StepCall
@@ -48,6 +50,17 @@ def schedules_of(batch: Calls) -> Keys:
     named = (ChangeCall, DropCall, FireCall)
     keys = [call.item.key for call in batch if isinstance(call.item, named)]
     return {(key.tenant, key.schedule_id) for key in keys}
+
+
+def changes_rules(batch: Calls) -> bool:
+    """Whether calls change the rules of queues, or limits: no claim goes by older ones after that."""
+    changing = {queues.save_queue, queues.delete_queue, queues.save_limit, queues.delete_limit}
+    return any(call.verb in changing for call in batch)
+
+
+def goes_by_rules(batch: Calls) -> bool:
+    """Whether calls start jobs, as rules of queues and limits allow."""
+    return any(isinstance(call.item, ClaimCall) for call in batch)
 
 
 def _keys(item: object) -> Iterable[tuple[str, str]]:
