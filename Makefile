@@ -34,8 +34,8 @@ demo: setup  ## Start the service, run real jobs on real data, show what became 
 bench: setup  ## Measure the service against the hardware and its peers, on this machine
 	$(BIN)/python bench/run.py
 
-chaos: setup  ## Kill everything under load and see what holds; KILLS= JOBS= SEED= STORE=sqlite|postgres|both
-	$(BIN)/python -m tests.chaos $(foreach option,KILLS JOBS SEED STORE,$(call chaos-option,$(option)))
+chaos: setup  ## Kill everything under load, see what holds; KILLS= JOBS= SEED= STORE= RESTARTS= PARTITIONS=
+	$(BIN)/python -m tests.chaos $(foreach option,KILLS JOBS SEED STORE RESTARTS PARTITIONS,$(call chaos-option,$(option)))
 
 proto: setup  ## Generate the code of the wire from proto/
 	$(BIN)/python tools/proto.py

@@ -6,6 +6,7 @@ import sys
 
 from jobservice.testing.history.check import Outcome
 from tests.chaos.cluster import new_seed
+from tests.chaos.figures import measure_partitions, measure_restarts
 from tests.chaos.report import REPORT, write_report
 from tests.chaos.rounds import Plan, Result, run, summary
 
@@ -21,13 +22,19 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=100_000, help="over all rounds (100000)")
     parser.add_argument("--seed", type=int, help="of the first round; each next one has the next")
     parser.add_argument("--store", choices=["sqlite", "postgres", "both"], default="both")
+    parser.add_argument("--restarts", type=int, default=12, help="of the database (12)")
+    parser.add_argument("--partitions", type=int, default=12, help="of workers (12)")
     parser.add_argument("--no-report", action="store_true", help=f"leave {REPORT.name} as it is")
     asked = parser.parse_args()
     seed = new_seed() if asked.seed is None else asked.seed
     results = _rounds(asked.kills, asked.jobs, seed, asked.store)
+    restarts = measure_restarts(seed, asked.restarts) if asked.restarts else None
+    partitions = measure_partitions(seed, asked.partitions) if asked.partitions else None
     if not asked.no_report:
-        write_report(results)
-    return 0 if all(each.verdict.outcome is Outcome.PASSED for each in results) else 1
+        write_report(results, restarts, partitions)
+    others = [each.verdict for each in (restarts, partitions) if each is not None]
+    verdicts = [*(each.verdict for each in results), *others]
+    return 0 if all(each.outcome is Outcome.PASSED for each in verdicts) else 1
 
 
 def _rounds(kills: int, jobs: int, seed: int, store: str) -> list[Result]:

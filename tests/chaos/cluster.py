@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -15,12 +15,12 @@ from jobservice.failpoints import VARIABLE
 from jobservice.store.port import Store
 from jobservice.store.postgres.store import PostgresStore
 from jobservice.store.sqlite.store import SqliteStore
-from jobservice.testing.proxy import Proxy
-from jobservice.testing.server import Server
+from jobservice.testing.proxy import Proxy, Trouble
+from jobservice.testing.server import RemoteWorker, Server
 from tests.postgres import Postgres
 
 SLOTS = 12
-"""Of each server."""
+"""Of each server, or of each worker."""
 BEGINNING = "p0"
 """The position of a store in which nothing has happened yet."""
 SOCKET = ".s.PGSQL.5432"
@@ -30,7 +30,7 @@ CLOCK = "JOBSERVICE_TEST_CLOCK"
 class Host:
     """A server with its own data directory, the way to it, and its own way to the database."""
 
-    def __init__(self, folder: Path, number: int, database: str | None) -> None:
+    def __init__(self, folder: Path, number: int, database: str | None, slots: int) -> None:
         self.folder = folder / f"h{number}"
         self.folder.mkdir()
         self.clock = self.folder / "clock"
@@ -39,7 +39,7 @@ class Host:
         self.server = Server(
             self.folder / "d",
             "--slots",
-            str(SLOTS),
+            str(slots),
             env={CLOCK: str(self.clock), "JOBSERVICE_POLL_S": "1"},
             database=self._through_proxy(database) if database else None,
         )
@@ -86,14 +86,46 @@ class Host:
         return False
 
 
-class Cluster:
-    """Hosts over one store, for a `with` block."""
+class WorkerHost:
+    """A worker on a host of its own, and its ways to all servers."""
 
-    def __init__(self, folder: Path, postgres: Postgres | None, hosts: int) -> None:
+    def __init__(self, folder: Path, number: int, hosts: Sequence[Host]) -> None:
+        self.folder = folder / f"hw{number}"
+        self.folder.mkdir()
+        self.ways = [
+            Proxy(host.server.unix_address, path=self.folder / host.folder.name) for host in hosts
+        ]
+        addresses = [way.address for way in self.ways]
+        self.worker = RemoteWorker(self.folder / "d", *addresses, slots=SLOTS)
+
+    def set(self, trouble: Trouble) -> None:
+        """What becomes of all that it says and hears."""
+        for way in self.ways:
+            way.set(trouble)
+
+
+class Cluster:
+    """Hosts over one store, for a `with` block; with workers apart the servers run nothing."""
+
+    def __init__(
+        self, folder: Path, postgres: Postgres | None, hosts: int, workers: int = 0
+    ) -> None:
         self.folder = folder
         self.postgres = postgres
         self.database = asyncio.run(postgres.new_database()) if postgres else None
-        self.hosts = [Host(folder, number, self.database) for number in range(hosts)]
+        slots = 0 if workers else SLOTS
+        self.hosts = [Host(folder, number, self.database, slots) for number in range(hosts)]
+        self.workers = [WorkerHost(folder, number, self.hosts) for number in range(workers)]
+
+    @property
+    def slots(self) -> int:
+        """How many attempts may run at once."""
+        return SLOTS * (len(self.workers) or len(self.hosts))
+
+    @property
+    def services(self) -> list[Server]:
+        """Every process that has a runner."""
+        return [host.server for host in self.hosts] + [each.worker for each in self.workers]
 
     @property
     def addresses(self) -> list[str]:
@@ -111,6 +143,11 @@ class Cluster:
             for host in self.hosts:
                 stack.callback(host.server.kill)
                 host.server.start()
+            for each in self.workers:
+                for way in each.ways:
+                    stack.enter_context(way)
+                stack.callback(each.worker.kill)
+                each.worker.start()
             yield self
 
     async def open_store(self) -> Store:

@@ -1,6 +1,9 @@
 """The clients of a round, in a process of their own: they use everything at once, and note all of it.
 
-    python -m tests.chaos.load FOLDER NAME SEED ADDRESS [ADDRESS ...]
+    python -m tests.chaos.load FOLDER NAME SEED MODE ADDRESS [ADDRESS ...]
+
+MODE is `all`, or one thing alone: `steady`, jobs that end at once, as many as there is room for; or
+`long`, jobs that take up to 25 s.
 
 Once FOLDER/stop exists they ask for nothing new, wait until every job that they know has ended, and
 leave. How many jobs were acknowledged is in FOLDER/NAME.count.
@@ -13,7 +16,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jobservice import Client, RetryPolicy
@@ -30,6 +33,7 @@ PATIENCE_S = 120.0
 LAST_FRAMES_S = 2.0
 """How long the watch has to tell of the last changes."""
 SLOW_MS = 20_000
+_OFTEN_LOST = RetryPolicy(max_lost=100)
 NAMES_OF_FINAL = {state.name for state in FINAL}
 KEYS = {"chaos-one": 1, "chaos-two": 2}
 """Concurrency keys, and how many jobs with them may run at once."""
@@ -141,6 +145,18 @@ def submit(load: Load, client: RecordedClient, chance: random.Random) -> None:
     load.made(made)
 
 
+def submit_steadily(load: Load, client: RecordedClient, chance: random.Random) -> None:
+    """Jobs that end at once."""
+    del chance
+    load.made(client.create([load.witness.argv()] * 40, load.request()))
+
+
+def submit_long(load: Load, client: RecordedClient, chance: random.Random) -> None:
+    """Jobs that take their time, some with a child that does not want to end."""
+    argv = load.witness.argv(sleep_ms=chance.randrange(25_000), child=chance.random() < 0.3)
+    load.made(client.create([argv] * 5, load.request(), retry_policy=_OFTEN_LOST))
+
+
 def call_barely(load: Load, client: BareClient, chance: random.Random) -> None:
     """One job over the bare API: tried until it is there, with deadlines too short, and once more."""
     request, argv = load.request(), load.witness.argv(lines=1)
@@ -182,8 +198,7 @@ def read_some(load: Load, client: RecordedClient, chance: random.Random) -> None
     job_id = load.some_final(chance)
     if job_id is not None:
         found = client.get(job_id)
-        reachable = len(load.addresses) == 1  # output is only read where it was written
-        if found and reachable and found["attempt"] and found["state"] in NAMES_OF_FINAL:
+        if found and found["attempt"] and found["state"] in NAMES_OF_FINAL:
             client.read_output(job_id, found["attempt"])
     load.rest(0.05)
 
@@ -202,7 +217,11 @@ def stop_and_go(load: Load, client: RecordedClient, chance: random.Random) -> No
 
 
 Step = Callable[[Load, RecordedClient, random.Random], None]
-STEPS: Sequence[Step] = (submit, submit, submit, end_some, read_some, stop_and_go)
+STEPS: Mapping[str, Sequence[Step]] = {
+    "all": (submit, submit, submit, end_some, read_some, stop_and_go),
+    "steady": (submit_steadily, submit_steadily),
+    "long": (submit_long, submit_long),
+}
 
 
 def repeat(load: Load, number: int, step: Step) -> None:
@@ -211,8 +230,9 @@ def repeat(load: Load, number: int, step: Step) -> None:
     client = load.client(f"{step.__name__}-{number}", chance)
     while not load.is_stopped:
         if load.backlog > BACKLOG and step is not read_some:
-            load.rest(1 if step is submit else 0.05)
-            if step is submit:
+            many = step in {submit, submit_steadily}
+            load.rest(0.2 if many else 0.05)
+            if many:
                 load.recount(client.client)
         else:
             step(load, client, chance)
@@ -237,24 +257,25 @@ def watch(load: Load) -> None:
     client.watch(f"watch-{load.name}", load.heard)
 
 
-def main(folder: str, name: str, seed: str, *addresses: str) -> None:
+def main(folder: str, name: str, seed: str, mode: str, *addresses: str) -> None:
     """Run all threads until they are told to stop."""
     load = Load(Path(folder), name, seed, addresses)
     chance = random.Random(f"{seed}/{name}")
     first = load.client("first", chance)
-    if name == "a":
+    everything = mode == "all"
+    if everything and name == "a":
         while first.schedule(SCHEDULE, load.witness.argv(), 1) is None:
             load.rest(0.1)
-    threads = [
-        threading.Thread(target=repeat, args=(load, n, step)) for n, step in enumerate(STEPS)
-    ]
-    threads.append(threading.Thread(target=repeat_barely, args=(load,)))
+    steps = enumerate(STEPS[mode])
+    threads = [threading.Thread(target=repeat, args=(load, n, step)) for n, step in steps]
+    if everything:
+        threads.append(threading.Thread(target=repeat_barely, args=(load,)))
     threading.Thread(target=watch, args=(load,), daemon=True).start()
     for each in threads:
         each.start()
     for each in threads:
         each.join()
-    if name == "a":
+    if everything and name == "a":
         first.client.schedules.delete(SCHEDULE)
     deadline = time.monotonic() + PATIENCE_S
     while load.backlog and time.monotonic() < deadline:

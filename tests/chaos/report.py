@@ -10,7 +10,8 @@ from pathlib import Path
 
 import apsw
 
-from jobservice.testing.history.check import INVARIANTS
+from jobservice.testing.history.check import INVARIANTS, Verdict
+from tests.chaos.figures import Partitions, Restarts
 from tests.chaos.rounds import Result
 
 REPORT = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -32,12 +33,15 @@ it is one host, and its network a proxy.
 """
 
 
-def write_report(results: Sequence[Result]) -> None:
+def write_report(
+    results: Sequence[Result], restarts: Restarts | None, partitions: Partitions | None
+) -> None:
     """Write the page."""
-    REPORT.write_text("\n".join([_HEAD, *_sections(results)]))
+    sections = [*_totals(results), *_figures(restarts, partitions), *_rounds(results)]
+    REPORT.write_text("\n".join([_HEAD, *sections]))
 
 
-def _sections(results: Sequence[Result]) -> Iterable[str]:
+def _totals(results: Sequence[Result]) -> Iterable[str]:
     verdicts = [each.verdict for each in results]
     findings = sum(len(found) for each in verdicts for found in each.findings.values())
     yield "## The last run\n"
@@ -60,6 +64,50 @@ def _sections(results: Sequence[Result]) -> Iterable[str]:
     for each in verdicts:
         faults.update(each.faults)
     yield _table(("fault", "times"), [(kind, f"{n:,}") for kind, n in sorted(faults.items())])
+
+
+def _figures(restarts: Restarts | None, partitions: Partitions | None) -> Iterable[str]:
+    if restarts is not None:
+        slowest, verdict = max(restarts.recovered_s), restarts.verdict
+        yield "## PostgreSQL killed and started under load\n"
+        yield "Up for 5 to 40 s, down for up to 2 s; two servers with jobs that end at once.\n"
+        yield _table(
+            ("figure", "value"),
+            [
+                ("restarts", str(len(restarts.recovered_s))),
+                ("jobs", f"{verdict.jobs:,}"),
+                ("findings", _findings(verdict)),
+                ("usual throughput", f"{restarts.usual:.0f} jobs/s"),
+                ("90 % of it again after", f"{slowest:.1f} s at the longest"),
+                ("seed", str(restarts.seed)),
+            ],
+        )
+    if partitions is not None:
+        verdict = partitions.verdict
+        yield "## Three workers cut off\n"
+        yield (
+            "Two servers on one PostgreSQL, three remote workers, each behind a network of its own; one "
+            "or two of them\nare cut off from all servers for up to 120 s while they run jobs of up to "
+            "25 s. That two attempts of a job\nlive at once would be seen by the lock of the witness.\n"
+        )
+        yield _table(
+            ("figure", "value"),
+            [
+                ("partitions", str(len(partitions.cut_s))),
+                ("the longest", f"{max(partitions.cut_s):.0f} s"),
+                ("jobs", f"{verdict.jobs:,}"),
+                ("attempts lost, and run again", f"{partitions.lost:,}"),
+                ("findings", _findings(verdict)),
+                ("seed", str(partitions.seed)),
+            ],
+        )
+
+
+def _findings(verdict: Verdict) -> str:
+    return str(sum(len(found) for found in verdict.findings.values()))
+
+
+def _rounds(results: Sequence[Result]) -> Iterable[str]:
     yield "## Invariants\n"
     yield _table(("invariant", "what it says", "findings"), list(_invariants(results)))
     yield "## Rounds\n"

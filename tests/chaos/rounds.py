@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobservice import Client
@@ -18,7 +18,7 @@ from jobservice.testing.history.follow import JournalFollower
 from jobservice.testing.history.history import History
 from jobservice.testing.history.record import Recorder, read_records
 from jobservice.testing.wait import wait_until
-from tests.chaos.cluster import BEGINNING, SLOTS, Cluster, processes_of
+from tests.chaos.cluster import BEGINNING, Cluster, processes_of
 from tests.chaos.load import GATE, KEYS
 from tests.chaos.nemesis import Nemesis
 from tests.postgres import Postgres
@@ -58,23 +58,62 @@ class Result:
 def run(plan: Plan) -> Result:
     """Run a round; its records stay in a folder of their own."""
     begun = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix="js-chaos-"))
     postgres = Postgres() if plan.store == "postgres" else None
+
+    def burn(cluster: Cluster, folder: Path) -> None:
+        """Until there were enough kills and jobs."""
+        nemesis = Nemesis(cluster, Recorder(folder, "nemesis"), random.Random(plan.seed))
+        deadline = time.monotonic() + LONGEST_S
+        try:
+            while nemesis.kills < plan.kills or _jobs(folder) < plan.jobs:
+                assert time.monotonic() < deadline, f"{nemesis.kills} kills, {_jobs(folder)} jobs"
+                nemesis.act()
+                if nemesis.kills >= plan.kills:
+                    nemesis.rest(CALM_S)
+        finally:
+            nemesis.end()
+
     try:
-        cluster = Cluster(folder, postgres, plan.hosts)
-        recorder = Recorder(folder, "harness")
-        with cluster.running():
-            _prepare(cluster, recorder)
-            _under_fire(plan, cluster, folder)
-            _come_to_rest(cluster, recorder, folder)
-        asyncio.run(_read_store(cluster, folder))
-        recorder.close()
+        history = observe(plan.seed, postgres, burn, hosts=plan.hosts)
     finally:
         if postgres is not None:
             postgres.close()
-    history = History.of(read_records(folder))
-    verdict = check(history, least_kills=plan.kills, least_jobs=plan.jobs)
-    return Result(plan, verdict, time.monotonic() - begun, folder)
+    verdict = check(history.history, least_kills=plan.kills, least_jobs=plan.jobs)
+    return Result(plan, verdict, time.monotonic() - begun, history.folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Observed:
+    """What was seen, and where the records are."""
+
+    history: History
+    folder: Path
+
+
+def observe(
+    seed: int,
+    postgres: Postgres | None,
+    burn: Callable[[Cluster, Path], None],
+    *,
+    hosts: int,
+    workers: int = 0,
+    mode: str = "all",
+) -> Observed:
+    """Run a cluster with clients while `burn` does what it likes, until all jobs have ended.
+
+    What `burn` breaks it mends. `mode` is what the clients do; see `load.py`.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="js-chaos-"))
+    cluster = Cluster(folder, postgres, hosts, workers)
+    recorder = Recorder(folder, "harness")
+    with cluster.running():
+        _prepare(cluster, recorder)
+        with _Followers(cluster, folder):
+            _with_load(seed, cluster, folder, mode, burn)
+        _come_to_rest(cluster, recorder, folder)
+    asyncio.run(_read_store(cluster, folder))
+    recorder.close()
+    return Observed(History.of(read_records(folder)), folder)
 
 
 def _prepare(cluster: Cluster, recorder: Recorder) -> None:
@@ -84,44 +123,29 @@ def _prepare(cluster: Cluster, recorder: Recorder) -> None:
             recorder.note("limit", key=key, most=most)
         for name in LOADS:
             client.queues.create(f"{GATE}-{name}")
-    recorder.note("slots", most=SLOTS * len(cluster.hosts))
+    recorder.note("slots", most=cluster.slots)
 
 
-def _under_fire(plan: Plan, cluster: Cluster, folder: Path) -> None:
-    """Until there were enough kills and jobs; then without faults until all jobs have ended."""
-    nemesis = Nemesis(cluster, Recorder(folder, "nemesis"), random.Random(plan.seed))
-    deadline = time.monotonic() + LONGEST_S
-    with _Followers(cluster, folder):
-        loads = [_load(plan, cluster, folder, name) for name in LOADS]
-        try:
-            while nemesis.kills < plan.kills or _jobs(folder) < plan.jobs:
-                assert time.monotonic() < deadline, f"{nemesis.kills} kills, {_jobs(folder)} jobs"
-                ended = [load.args for load in loads if load.poll() is not None]
-                assert not ended, f"clients ended by themselves: see {folder}/*.log"
-                nemesis.act()
-                if nemesis.kills >= plan.kills:
-                    nemesis.rest(CALM_S)
-            nemesis.end()
-            (folder / "stop").touch()
-            for load in loads:
-                assert load.wait(QUIET_S) == 0, f"clients have failed: see {folder}/*.log"
-        finally:
-            nemesis.end()
-            for load in loads:
-                load.kill()
-                load.wait()
+def _with_load(
+    seed: int, cluster: Cluster, folder: Path, mode: str, burn: Callable[[Cluster, Path], None]
+) -> None:
+    loads = [_load(seed, cluster, folder, mode, name) for name in LOADS]
+    try:
+        burn(cluster, folder)
+        (folder / "stop").touch()
+        for load in loads:
+            assert load.wait(QUIET_S) == 0, f"clients have failed: see {folder}/*.log"
+    finally:
+        for load in loads:
+            load.kill()
+            load.wait()
 
 
-def _load(plan: Plan, cluster: Cluster, folder: Path, name: str) -> "subprocess.Popen[bytes]":
-    command = [
-        sys.executable,
-        "-m",
-        "tests.chaos.load",
-        folder,
-        name,
-        plan.seed,
-        *cluster.addresses,
-    ]
+def _load(
+    seed: int, cluster: Cluster, folder: Path, mode: str, name: str
+) -> "subprocess.Popen[bytes]":
+    words = [folder, name, seed, mode, *cluster.addresses]
+    command = [sys.executable, "-m", "tests.chaos.load", *words]
     with (folder / f"load-{name}.log").open("wb") as log:
         return subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, cwd=ROOT)
 
@@ -137,8 +161,8 @@ class _Followers:
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self._followers = [
-            JournalFollower(host.server.data_dir, Recorder(folder, f"runner-{host.folder.name}"))
-            for host in cluster.hosts
+            JournalFollower(each.data_dir, Recorder(folder, f"runner-{each.data_dir.parent.name}"))
+            for each in cluster.services
         ]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._read)
@@ -155,22 +179,22 @@ class _Followers:
         self._over.set()
         self._thread.join()
         for each in self._followers:
-            each.read()
+            each.close()
 
 
 def _come_to_rest(cluster: Cluster, recorder: Recorder, folder: Path) -> None:
     """Stop the servers once nothing runs, and note what is left."""
     for host in cluster.hosts:
         wait_until(host.server.is_ready, what="a server that is ready")
-    for host in cluster.hosts:
-        host.server.stop()
+    for each in reversed(cluster.services):
+        each.stop()
     try:
         wait_until(lambda: not processes_of(folder / "h"), what="the end of all processes")
     except AssertionError:
-        for each in processes_of(folder / "h"):
-            recorder.note("left", kind="process", name=each)
-    for host in cluster.hosts:
-        for path in (host.server.data_dir / "attempts").glob("*/*"):
+        for found in processes_of(folder / "h"):
+            recorder.note("left", kind="process", name=found)
+    for service in cluster.services:
+        for path in (service.data_dir / "attempts").glob("*/*"):
             if any(each.is_file() for each in path.rglob("*")):
                 recorder.note("directory", job_id=path.name.partition("-")[0])
 

@@ -37,6 +37,14 @@ class JournalFollower:
             self._inode = newest
             self._read_on()
 
+    def close(self) -> None:
+        """Read the rest, and let go of the file."""
+        self.read()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._recorder.close()
+
     def _read_on(self) -> None:
         if self._file is None:
             return
