@@ -121,6 +121,7 @@ class LogShipper:
     async def _ship(self, due: Sequence[Fence]) -> None:
         """Read what is new of some attempts, ended ones first, and append it."""
         order = sorted(due, key=lambda fence: self._watched[fence].end is None)
+        ended = {fence for fence in due if self._watched[fence].end is not None}
         batch: list[LogAppend] = []
         looked: list[Fence] = []
         for fence in order:
@@ -130,7 +131,7 @@ class LogShipper:
             looked.append(fence)
         answers = await self._dispatcher.append_logs(batch) if batch else ()
         moved = self._take(batch, answers)
-        self._plan(looked, moved)
+        self._plan(looked, moved, ended)
         self._finish(looked)
 
     async def _new_of(self, fence: Fence) -> list[LogAppend]:
@@ -175,12 +176,15 @@ class LogShipper:
                 watched.positions[append.stream] = position
         return moved
 
-    def _plan(self, looked: Sequence[Fence], moved: set[Fence]) -> None:
+    def _plan(self, looked: Sequence[Fence], moved: set[Fence], ended: set[Fence]) -> None:
+        """When to look again; of `ended` the end was known before they were looked at."""
         now = self._clock.monotonic_s()
         for fence in looked:
             watched = self._watched.get(fence)
             if watched is None:
                 continue
+            if watched.end is not None and fence not in ended:
+                continue  # it ended meanwhile, and may have written after we looked: look at once
             watched.quiet = 0 if fence in moved else watched.quiet + 1
             if watched.quiet:
                 wait_s = LOOK_AGAIN_S[min(watched.quiet, len(LOOK_AGAIN_S)) - 1]
