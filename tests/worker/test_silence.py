@@ -1,6 +1,7 @@
 """A worker on another host, and how long it goes on without an answer, on a clock that jumps."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,7 +15,8 @@ from jobservice.engine.claim import Leases
 from jobservice.engine.parts import Parts, Signals
 from jobservice.engine.sweep import Sweeps
 from jobservice.errors import StoreUnavailable, Unavailable
-from jobservice.model.attempt import Fence
+from jobservice.executors.port import Ended
+from jobservice.model.attempt import Cause, Fence, Outcome
 from jobservice.model.job import AttemptState, Job
 from jobservice.model.lease import (
     AttemptEnd,
@@ -24,7 +26,8 @@ from jobservice.model.lease import (
     LiveAttempt,
     ProgressReport,
 )
-from jobservice.model.output import LogAppend
+from jobservice.model.lifecycle import State
+from jobservice.model.output import LogAppend, Piece, Stream
 from jobservice.model.spec import Command, JobSpec
 from jobservice.model.worker import WorkerInfo
 from jobservice.store.port import JobKey
@@ -106,6 +109,12 @@ class Network:
         self._hear = hear
 
 
+async def nothing(job_id: str, attempt: int, stream: Stream, offset: int) -> Piece:
+    """What an attempt wrote that wrote nothing."""
+    del job_id, attempt, stream
+    return Piece(offset)
+
+
 class Bench:
     """A store, and a worker behind a network."""
 
@@ -129,6 +138,7 @@ class Bench:
             directory_of=lambda job_id, attempt: Path("/nowhere") / f"{job_id}-{attempt}",
             clock=self.clock,
             poll_s=5,
+            read=nothing,
         )
 
     async def submit(self) -> str:
@@ -167,14 +177,25 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(quick_path: Path) -> AsyncIterator[Bench]:
+async def idle(quick_path: Path) -> AsyncIterator[Bench]:
+    """With a worker that has not begun."""
     store = await SqliteStore.open(quick_path / "jobs.db")
-    made = Bench(store)
+    yield Bench(store)
+    await store.close()
+
+
+@contextlib.asynccontextmanager
+async def at_work(made: Bench) -> AsyncIterator[Bench]:
     async with asyncio.TaskGroup() as group:
         task = group.create_task(made.worker.run())
         yield made
         task.cancel()
-    await store.close()
+
+
+@pytest.fixture
+async def bench(idle: Bench) -> AsyncIterator[Bench]:
+    async with at_work(idle):
+        yield idle
 
 
 async def test_what_runs_goes_on_while_somebody_answers(bench: Bench) -> None:
@@ -231,3 +252,22 @@ async def test_a_lease_that_lay_unread_while_the_host_slept_is_not_used(bench: B
         await SystemClock().sleep(0.01)
     [fence] = bench.executor.orders
     assert (fence.job_id, fence.epoch) == (job_id, 2)  # handed back, or lost, and claimed anew
+
+
+@pytest.mark.parametrize("written", [0, 5])
+@pytest.mark.parametrize("silenced", [True, False])
+async def test_an_end_that_is_told_as_the_worker_begins_is_held_no_longer_than_it_is_told(
+    idle: Bench, silenced: bool, written: int
+) -> None:
+    job_id = await idle.submit()
+    await idle.leases.register(WorkerInfo("w", slots=1))
+    [claim] = await idle.leases.claim("w", 1, 0.0)
+    await idle.leases.start([AttemptStart(claim.fence, idle.clock.now())])
+    outcome = Outcome(Cause.EXIT, idle.clock.now(), exit_code=0, stdout_bytes=written)
+    idle.executor.ended[claim.fence] = Ended(claim.fence, outcome, silenced=silenced)
+    async with at_work(idle):
+        await idle.worker.adopted.wait()
+        await idle.until(lambda: not idle.executor.ended)
+        await idle.until(lambda: not idle.worker._book.held())
+        state = (await idle.job(job_id)).state
+    assert state is (State.RUNNING if silenced else State.SUCCEEDED)

@@ -180,13 +180,9 @@ class Worker:
         to_stop = []
         for attempt in () if mutant("adopt.forgets") else known:
             lease = leases.pop(attempt.fence, None)
-            if attempt.phase is Phase.ENDED and self._shipper is None:
-                continue
-            self._watch(attempt.fence, is_new=False)
             if attempt.phase is Phase.ENDED:
-                self._book.adopt(attempt.fence, attempt.started_at)  # until its output is told
-                self._holding.set()
-                continue
+                continue  # its end was or will be reported
+            self._watch(attempt.fence, is_new=False)
             self._book.adopt(attempt.fence, attempt.started_at)
             self._holding.set()
             if lease is None or lease.job_state is State.STOPPING:
@@ -355,7 +351,11 @@ class Worker:
         for report in reports:
             if isinstance(report, Started):
                 shipper.watch(report.fence, is_new=True)
-        shipper.end([each for each in reports if isinstance(each, Ended)])
+        ends = [each for each in reports if isinstance(each, Ended)]
+        for end in ends:
+            self._book.adopt(end.fence, end.outcome.started_at)  # until its output is told
+            self._holding.set()
+        shipper.end(ends)
         return [each for each in reports if not isinstance(each, Ended)]
 
     def _hear_ended(self, reports: Sequence[Ended]) -> None:
