@@ -114,7 +114,7 @@ def recovery(ends: Sequence[int], back_at: int, until: int, usual: float) -> flo
 
 
 def measure_partitions(seed: int, partitions: int) -> Partitions:
-    """Cut workers off, one or two of three at a time, while they run jobs of up to 25 s."""
+    """Cut workers off, one or two of three at a time, while they run jobs of up to a minute."""
     chance, never = random.Random(seed), threading.Event()
     lasted: list[float] = []
     postgres = Postgres()

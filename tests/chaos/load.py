@@ -3,7 +3,7 @@
     python -m tests.chaos.load FOLDER NAME SEED MODE ADDRESS [ADDRESS ...]
 
 MODE is `all`, or one thing alone: `steady`, jobs that end at once, as many as there is room for; or
-`long`, jobs that take up to 25 s.
+`long`, jobs that take up to a minute.
 
 Once FOLDER/stop exists they ask for nothing new, wait until every job that they know has ended, and
 leave. How many jobs were acknowledged is in FOLDER/NAME.count.
@@ -28,6 +28,9 @@ from jobservice.testing.history.witness import Witness
 
 BACKLOG = 250
 """How many jobs of all may be active before nothing more is submitted."""
+LONG_BACKLOG = 40
+"""The same of jobs that take up to LONG_MS: longer than a lease, so that two attempts would meet."""
+LONG_MS = 60_000
 PATIENCE_S = 120.0
 """Longer than anything that the nemesis does at once."""
 LAST_FRAMES_S = 2.0
@@ -153,7 +156,7 @@ def submit_steadily(load: Load, client: RecordedClient, chance: random.Random) -
 
 def submit_long(load: Load, client: RecordedClient, chance: random.Random) -> None:
     """Jobs that take their time, some with a child that does not want to end."""
-    argv = load.witness.argv(sleep_ms=chance.randrange(25_000), child=chance.random() < 0.3)
+    argv = load.witness.argv(sleep_ms=chance.randrange(LONG_MS), child=chance.random() < 0.3)
     load.made(client.create([argv] * 5, load.request(), retry_policy=_OFTEN_LOST))
 
 
@@ -229,7 +232,8 @@ def repeat(load: Load, number: int, step: Step) -> None:
     chance = random.Random(f"{load.seed}/{load.name}/{number}")
     client = load.client(f"{step.__name__}-{number}", chance)
     while not load.is_stopped:
-        if load.backlog > BACKLOG and step is not read_some:
+        most = LONG_BACKLOG if step is submit_long else BACKLOG
+        if load.backlog > most and step is not read_some:
             many = step in {submit, submit_steadily}
             load.rest(0.2 if many else 0.05)
             if many:

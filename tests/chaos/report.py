@@ -88,7 +88,8 @@ def _figures(restarts: Restarts | None, partitions: Partitions | None) -> Iterab
         yield (
             "Two servers on one PostgreSQL, three remote workers, each behind a network of its own; one "
             "or two of them\nare cut off from all servers for up to 120 s while they run jobs of up to "
-            "25 s. That two attempts of a job\nlive at once would be seen by the lock of the witness.\n"
+            "a minute. That two attempts of a job\nlive at once would be seen by the lock of the "
+            "witness.\n"
         )
         yield _table(
             ("figure", "value"),
