@@ -110,3 +110,38 @@ def test_what_is_behind_a_position_is_the_rest(data: bytes, chosen: st.DataObjec
     offset = chosen.draw(st.integers(piece.offset, piece.end - 1))
     assert piece.behind(offset) == Piece(offset, data[offset - piece.offset :])
     assert piece.behind(offset).end == piece.end
+
+
+async def test_what_is_dropped_later_is_taken_out(store: Store) -> None:
+    [fence] = await run(store)
+    await store.append_logs([out(fence, 0, b"abcdef"), out(fence, 6, b"ghijkl")])
+    assert await store.append_logs([out(fence, 4, dropped=4)]) == [12]
+    assert await whole(store, fence) == [b"abcd", 4, b"ijkl"]
+    assert await store.append_logs([out(fence, 4, dropped=6), out(fence, 12, b"m")]) == [12, 13]
+    assert await whole(store, fence) == [b"abcd", 6, b"klm"]
+    assert await store.append_logs([out(fence, 4, dropped=6)]) == [13]
+    assert await whole(store, fence) == [b"abcd", 6, b"klm"]
+    assert await store.append_logs([out(fence, 4, dropped=20), out(fence, 24, b"z")]) == [24, 25]
+    assert await whole(store, fence) == [b"abcd", 20, b"z"]
+
+
+async def test_a_gap_may_lie_within_one_piece(store: Store) -> None:
+    [fence] = await run(store)
+    await store.append_logs([out(fence, 0, b"abcdefgh"), LogAppend(fence, ERR, Piece(0, b"err"))])
+    await store.append_logs([out(fence, 2, dropped=3)])
+    assert await whole(store, fence) == [b"ab", 3, b"fgh"]
+    assert await whole(store, fence, ERR) == [b"err"]
+
+
+async def test_growing_gaps_leave_head_and_tail_whatever_the_pieces(store: Store) -> None:
+    [fence] = await run(store)
+    chance = random.Random(2)
+    data, sure, gap_end = chance.randbytes(4_000), 0, 100
+    while sure < len(data):
+        size = chance.randint(1, 300)
+        await store.append_logs([out(fence, sure, data[sure : sure + size])])
+        sure = min(sure + size, len(data))
+        if sure > 200:
+            gap_end = chance.randint(gap_end, sure)
+            await store.append_logs([out(fence, 100, dropped=gap_end - 100)])
+    assert await whole(store, fence) == [data[:100], gap_end - 100, data[gap_end:]]

@@ -70,18 +70,24 @@ def test_output_is_whole_once_the_job_has_ended_and_stays_when_its_host_is_gone(
     client.delete(job)
 
 
-def test_a_gap_over_the_limit_is_where_it_was(server: Server, client: Client) -> None:
+@pytest.mark.parametrize("pause_s", [0, 0.05])
+def test_a_gap_over_the_limit_is_where_it_was(
+    server: Server, client: Client, pause_s: float
+) -> None:
+    """Also where what is dropped in the end was brought to the store before."""
+    script = f"for n in $(seq 40); do seq 20000; sleep {pause_s}; done"
     with at_work(server.tcp_address):
-        job = client.create(["seq", "200000"], output_limit_bytes=100_000)
+        job = client.create(["sh", "-c", script], output_limit_bytes=200_000)
         done = client.wait(job, timeout=30)
         chunks = list(client.logs(job))
-    whole = b"".join(b"%d\n" % n for n in range(1, 200_001))
-    size = len(whole)
-    assert done.attempts[0].stdout_bytes == size
-    assert sum(each.dropped_bytes for each in chunks) > size / 2
+    whole = b"".join(b"%d\n" % n for n in range(1, 20_001)) * 40
+    [attempt] = done.attempts
+    assert attempt.stdout_bytes == len(whole)
+    assert sum(len(each.data) for each in chunks) == 200_000
+    assert [each.dropped_bytes for each in chunks if each.dropped_bytes] == [attempt.dropped_bytes]
     for before, behind in itertools.pairwise(chunks):
         assert behind.offset == before.offset + len(before.data) + before.dropped_bytes
-    assert chunks[-1].offset + len(chunks[-1].data) == size
+    assert chunks[-1].offset + len(chunks[-1].data) == len(whole)
     assert all(each.data == whole[each.offset : each.offset + len(each.data)] for each in chunks)
 
 

@@ -109,10 +109,16 @@ class Network:
         self._hear = hear
 
 
-async def nothing(job_id: str, attempt: int, stream: Stream, offset: int) -> Piece:
-    """What an attempt wrote that wrote nothing."""
-    del job_id, attempt, stream
-    return Piece(offset)
+class Nothing:
+    """The output of attempts that write nothing."""
+
+    async def read(self, job_id: str, attempt: int, stream: Stream, offset: int) -> Piece:
+        del job_id, attempt, stream
+        return Piece(offset)
+
+    async def gap(self, job_id: str, attempt: int, stream: Stream) -> Piece | None:
+        del job_id, attempt, stream
+        return None
 
 
 class Bench:
@@ -138,7 +144,7 @@ class Bench:
             directory_of=lambda job_id, attempt: Path("/nowhere") / f"{job_id}-{attempt}",
             clock=self.clock,
             poll_s=5,
-            read=nothing,
+            output=Nothing(),
         )
 
     async def submit(self) -> str:

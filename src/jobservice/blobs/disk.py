@@ -44,6 +44,10 @@ class AttemptFiles:
         """The next piece of output; see `Outputs`."""
         return await asyncio.to_thread(_read, self.directory(job_id, attempt), stream, offset)
 
+    async def gap(self, job_id: str, attempt: int, stream: Stream) -> Piece | None:
+        """What of a stream was dropped for the limit until now; None where nothing was."""
+        return await asyncio.to_thread(_gap, self.directory(job_id, attempt), stream)
+
     async def remove(self, jobs: Sequence[tuple[str, int]]) -> list[bool]:
         """Remove every directory of jobs, given with the number of their attempts.
 
@@ -104,6 +108,17 @@ def _read(directory: Path, stream: Stream, offset: int) -> Piece:
         data = _piece(file_fd, offset)
         gaps = _gaps(directory_fd, stream)
     return _outside(gaps, offset, data)
+
+
+def _gap(directory: Path, stream: Stream) -> Piece | None:
+    """The gap of the limit, which has the first slots; what could not be written is behind these."""
+    try:
+        with _open(directory, _DIRECTORY) as directory_fd:
+            gaps = _gaps(directory_fd, stream)
+    except OSError:
+        return None
+    closed = [Piece(offset, dropped_bytes=length) for offset, length in gaps if length != OPEN_END]
+    return closed[0] if closed and closed[0].dropped_bytes else None
 
 
 def _piece(file_fd: int, offset: int) -> bytes:

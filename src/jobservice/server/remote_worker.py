@@ -60,7 +60,7 @@ async def _work(settings: WorkerSettings) -> None:
         directory_of=files.directory,
         clock=clock,
         poll_s=settings.poll_s,
-        read=files.read,
+        output=files,
         files=files,
     )
     log = logger("worker")

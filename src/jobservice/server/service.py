@@ -59,7 +59,7 @@ class Service:
             directory_of=files.directory,
             clock=clock,
             poll_s=settings.poll_s,
-            read=None if settings.database is None else files.read,
+            output=None if settings.database is None else files,
         )
         self._files = files
         self._leader = Leader(parts, server=worker_id, lease_s=settings.leader_lease_s)

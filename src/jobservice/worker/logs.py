@@ -4,11 +4,14 @@ The files that the runner writes are the truth. What is new in them is read and 
 again and again until the attempt has ended and all of it is there; only then its end is passed on. The
 service answers where each stream ends now, so a repeat does no harm, and after a restart it is asked
 first. Nothing is kept in memory but positions.
+
+What is over the limit of a job is dropped from the files when it was appended long ago. So gaps are told
+apart from what is new, and the service drops the same.
 """
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from jobservice.clock import Clock
 from jobservice.errors import JobServiceError
@@ -16,7 +19,7 @@ from jobservice.executors.port import Ended
 from jobservice.model.attempt import Fence
 from jobservice.model.output import LogAppend, Piece, Stream
 from jobservice.telemetry import logger
-from jobservice.worker.port import Dispatcher
+from jobservice.worker.port import Dispatcher, Output
 
 BATCH_BYTES = 1 << 20
 """How much of all attempts is appended in one call, or a piece more."""
@@ -27,8 +30,9 @@ LOOK_AGAIN_S = (0.1, 0.1, 0.2, 0.3, 0.5, 1.0)
 """Waits between looks at an attempt that says nothing; the last one repeats."""
 AFTER_ERROR_S = 1.0
 
-Read = Callable[[str, int, Stream, int], Awaitable[Piece]]
-"""A piece of the output of an attempt, by job, attempt, stream and position."""
+LOOK_FOR_GAPS_BYTES = 1 << 20
+"""After so much more of a stream it is looked for what was dropped of it since: so much above the limit
+of its job may be kept for a while."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -40,10 +44,16 @@ class _Watched:
     end: Ended | None = None
     quiet: int = 0
     look_at_s: float = 0.0
+    gaps_sought: dict[Stream, int] = dataclasses.field(default_factory=dict)
+    """Where each stream ended when it was last looked for its gap."""
+    gaps_told: dict[Stream, int] = dataclasses.field(default_factory=dict)
+    """Where the gap ended that the service knows."""
+    is_whole: bool = False
+    """Whether gaps were told after the end."""
 
     def is_done(self) -> bool:
         """Whether it has ended and all that it wrote is there."""
-        if self.end is None:
+        if self.end is None or (self.end.outcome.dropped_bytes and not self.is_whole):
             return False
         outcome = self.end.outcome
         written = {Stream.STDOUT: outcome.stdout_bytes, Stream.STDERR: outcome.stderr_bytes}
@@ -58,12 +68,12 @@ class LogShipper:
 
     def __init__(
         self,
-        read: Read,
+        output: Output,
         dispatcher: Dispatcher,
         clock: Clock,
         pass_on: Callable[[Sequence[Ended]], None],
     ) -> None:
-        self._read = read
+        self._output = output
         self._dispatcher = dispatcher
         self._clock = clock
         self._pass_on = pass_on
@@ -128,9 +138,12 @@ class LogShipper:
             if len(batch) >= BATCH_PIECES or sum(map(_size, batch)) >= BATCH_BYTES:
                 break
             batch += await self._new_of(fence)
+            batch += await self._gaps_of(fence)
             looked.append(fence)
         answers = await self._dispatcher.append_logs(batch) if batch else ()
         moved = self._take(batch, answers)
+        for fence in ended.intersection(looked) & self._watched.keys():
+            self._watched[fence].is_whole = True
         self._plan(looked, moved, ended)
         self._finish(looked)
 
@@ -150,7 +163,7 @@ class LogShipper:
         found: list[LogAppend] = []
         for _ in range(PIECES_A_TURN):
             try:
-                piece = await self._read(fence.job_id, fence.attempt, stream, position)
+                piece = await self._output.read(fence.job_id, fence.attempt, stream, position)
             except OSError as error:
                 self._log.warning("output_unreadable", attempt=str(fence), error=str(error))
                 break
@@ -158,6 +171,22 @@ class LogShipper:
                 break
             found.append(LogAppend(fence, stream, piece))
             position = piece.end
+        return found
+
+    async def _gaps_of(self, fence: Fence) -> list[LogAppend]:
+        """What was dropped of an attempt and not told, where it is time to look for that."""
+        watched = self._watched.get(fence)
+        found: list[LogAppend] = []
+        for stream, position in watched.positions.items() if watched is not None else ():
+            assert watched is not None
+            is_over = watched.end is not None and watched.end.outcome.dropped_bytes > 0
+            new = (position or 0) - watched.gaps_sought.get(stream, 0)
+            if not is_over and new < LOOK_FOR_GAPS_BYTES:
+                continue
+            gap = await self._output.gap(fence.job_id, fence.attempt, stream)
+            if gap is not None and gap.end > watched.gaps_told.get(stream, 0):
+                found.append(LogAppend(fence, stream, gap))
+            watched.gaps_sought[stream] = position or 0
         return found
 
     def _take(self, batch: Sequence[LogAppend], answers: Sequence[int | None]) -> set[Fence]:
@@ -172,8 +201,11 @@ class LogShipper:
                 if watched.end is not None:
                     self._pass_on([watched.end])
                 del self._watched[append.fence]
-            else:
-                watched.positions[append.stream] = position
+                continue
+            reached = watched.positions[append.stream] or 0
+            watched.positions[append.stream] = position
+            if append.piece.dropped_bytes and append.piece.offset < reached:
+                watched.gaps_told[append.stream] = append.piece.end
         return moved
 
     def _plan(self, looked: Sequence[Fence], moved: set[Fence], ended: set[Fence]) -> None:

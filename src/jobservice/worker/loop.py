@@ -37,8 +37,8 @@ from jobservice.mutants import mutant
 from jobservice.telemetry import attempt_fields, logger
 from jobservice.worker.ahead import Ahead
 from jobservice.worker.book import Book, Records
-from jobservice.worker.logs import LogShipper, Read
-from jobservice.worker.port import Dispatcher, Files
+from jobservice.worker.logs import LogShipper
+from jobservice.worker.port import Dispatcher, Files, Output
 
 CLAIM_BATCH = 256
 """The most jobs of one claim."""
@@ -61,10 +61,10 @@ class Worker:
         directory_of: Callable[[str, int], Path],
         clock: Clock,
         poll_s: float,
-        read: Read | None = None,
+        output: Output | None = None,
         files: Files | None = None,
     ) -> None:
-        """With `read` the output of attempts is appended; with `files` none of them is kept here."""
+        """With `output` what attempts write is appended; with `files` none of them is kept here."""
         self._info = info
         self._worker_id = info.worker_id
         self._slots = info.slots
@@ -92,8 +92,8 @@ class Worker:
         self._discarded: list[Fence] = []
         self._has_discarded = asyncio.Event()
         self._shipper: LogShipper | None = None
-        if read is not None:
-            self._shipper = LogShipper(read, dispatcher, clock, self._hear_ended)
+        if output is not None:
+            self._shipper = LogShipper(output, dispatcher, clock, self._hear_ended)
         self._answered_s = 0.0
         """When a call was made that a server answered, of the monotonic clock."""
         self._kept_until_s = 0.0

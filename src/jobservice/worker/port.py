@@ -16,7 +16,7 @@ from jobservice.model.lease import (
     LiveAttempt,
     ProgressReport,
 )
-from jobservice.model.output import LogAppend
+from jobservice.model.output import LogAppend, Piece, Stream
 from jobservice.model.worker import WorkerInfo
 
 
@@ -62,6 +62,16 @@ class Dispatcher(Protocol):
 
         Never where the worker is in the process of its server.
         """
+
+
+class Output(Protocol):
+    """What attempts on this host have written, as their runner keeps it."""
+
+    async def read(self, job_id: str, attempt: int, stream: Stream, offset: int) -> Piece:
+        """The next piece of a stream; an empty one where nothing is there (yet)."""
+
+    async def gap(self, job_id: str, attempt: int, stream: Stream) -> Piece | None:
+        """What of a stream was dropped for the limit until now; it grows. None: nothing."""
 
 
 class Files(Protocol):

@@ -503,7 +503,7 @@ Global___LogAppend: _TypeAlias = LogAppend  # noqa: Y015
 @_typing.final
 class AppendLogsRequest(_message.Message):
     """Brings output. What is there already is left as it is, so it may be sent again; a piece that begins behind the
-    end of its stream is not kept.
+    end of its stream is not kept. What was dropped takes out what is there of it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
