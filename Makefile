@@ -73,10 +73,11 @@ clean:  ## Remove everything that was made here: .venv, caches, build/
 	@touch $@
 
 .PHONY: static-checks all-tests debian-tests pgbouncer
-# A program of Debian that tests run against.
+# A program of Debian that tests run against; with new lists where the old ones do not do.
+APT := DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get --yes --quiet --no-install-recommends
 pgbouncer:
 	@test -x /usr/sbin/pgbouncer || command -v pgbouncer >/dev/null || \
-		{ test "$$(id -u)" = 0 && apt-get install --yes --quiet pgbouncer; } || \
+		{ test "$$(id -u)" = 0 && { $(APT) install pgbouncer || { $(APT) update && $(APT) install pgbouncer; }; }; } || \
 		{ echo "The tests need PgBouncer: apt-get install pgbouncer, as root." >&2; exit 1; }
 
 static-checks: setup
