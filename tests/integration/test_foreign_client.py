@@ -186,6 +186,8 @@ def test_every_method_of_workers_can_be_called(buf: Buf) -> None:
     assert call("StartAttempts", starts=[{"fence": fence, "startTime": now}])["recorded"] == [True]
     report = {"fence": fence, "percent": 50, "reportTime": now}
     assert call("ReportProgress", reports=[report])["recorded"] == [True]
+    written = {"fence": fence, "stream": "LOG_STREAM_STDOUT", "data": "aGVsbG8="}
+    assert call("AppendLogs", appends=[written])["ends"] == [{"endOffset": "5"}]
     [live] = call("ListLeases", worker_id="foreign")["attempts"]
     assert (live["fence"], live["state"]) == (fence, "ATTEMPT_STATE_RUNNING")
     answers = call("ExtendLeases", worker_id="foreign", fences=[fence])["answers"]
