@@ -20,6 +20,8 @@ import psutil
 
 from jobservice.store.postgres.migrate import upgrade
 
+LONGEST_S = 30.0
+"""How long a call of a store may take where it is not checked how quick a busy machine is."""
 VARIABLE = "JOBSERVICE_TEST_DATABASE_URL"
 _EMPTY = """
 DO $$

@@ -15,7 +15,7 @@ from jobservice.store.postgres.store import PostgresStore
 from jobservice.store.sqlite.store import SqliteStore
 from tests.folders import empty_database
 from tests.pooler import Pooler
-from tests.postgres import Databases, shared_postgres
+from tests.postgres import LONGEST_S, Databases, shared_postgres
 
 POOLER = "JOBSERVICE_TEST_POOLER"
 
@@ -43,7 +43,7 @@ async def store(request: pytest.FixtureRequest, quick_path: Path) -> AsyncIterat
     through = url
     if request.param == "pooler":
         through = request.getfixturevalue("pooler").url(url)
-    opened = await PostgresStore.open(through)
+    opened = await PostgresStore.open(through, deadline_s=LONGEST_S)
     yield opened
     await opened.close()
     await server.take_back(url)

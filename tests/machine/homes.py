@@ -21,7 +21,7 @@ from jobservice.store.postgres.store import PostgresStore
 from jobservice.store.sqlite import writer as sqlite_writer
 from jobservice.store.sqlite.store import SqliteStore
 from tests.folders import folder_in_memory
-from tests.postgres import shared_postgres
+from tests.postgres import LONGEST_S, shared_postgres
 
 
 class Death(enum.StrEnum):
@@ -99,7 +99,7 @@ class PostgresHome(Home):
         self._url = runner.run(shared_postgres().lend())
 
     def open(self) -> Store:
-        return self._runner.run(PostgresStore.open(self._url))
+        return self._runner.run(PostgresStore.open(self._url, deadline_s=LONGEST_S))
 
     @contextlib.contextmanager
     def dying(self, store: Store, death: Death) -> Iterator[None]:
