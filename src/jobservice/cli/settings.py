@@ -2,7 +2,7 @@
 
 import contextlib
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,41 @@ DATABASE = click.option(
 
 
 AnySettings = TypeVar("AnySettings", bound=HostSettings)
+Command = TypeVar("Command", bound=Callable[..., Any])
+_OF_A_HOST = (
+    click.option("--slots", type=int, metavar="N", help="How many attempts run at once [2]."),
+    click.option(
+        "--labels", metavar="K=V,…", help="What this host is, for jobs that ask for labels."
+    ),
+    click.option(
+        "--resources",
+        metavar="NAME=N,…",
+        help="What jobs may take of it: cpu=8,memory=32GiB,gpu=2 [its processors and memory].",
+    ),
+    click.option(
+        "--containment",
+        type=click.Choice(["auto", "cgroup", "subreaper"]),
+        help="How the process tree of an attempt is held together [auto].",
+    ),
+    click.option("--stop-jobs", is_flag=True, default=None, help="On shutdown also stop the jobs."),
+    click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        help="The least important lines that are logged [info].",
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice(["auto", "json", "console"]),
+        help="How lines are logged, to stderr [auto: JSON when that is no terminal].",
+    ),
+)
+
+
+def host_options(command: Command) -> Command:
+    """The options of a program that runs jobs on its host."""
+    for option in reversed(_OF_A_HOST):
+        command = option(command)
+    return command
 
 
 def settings(data_dir: Path | None, **given: Any) -> Settings:
