@@ -37,6 +37,7 @@ NAMES = {
     "restore.keeps_leases": "a restored backup goes on with the leases that it had",
     "retry.not_counted": "a failed attempt that is tried again does not count",
     "schedule.at_or_after": "the next fire may be the last one again",
+    "silence.not_minded": "a worker in a server goes on in silence, whoever else there is",
     "timeout.early": "the time of a job is over a microsecond too early",
     "unique.ignored": "a job is created although another has its unique key",
     "watch.forgets_its_place": "a watch that is resumed begins with what comes from now on",

@@ -69,6 +69,10 @@ CAUGHT_BY = {
     "schedule.at_or_after": (
         "model/test_timing.py::test_each_elapsed_hour_counts_when_it_goes_on_in_real_time"
     ),
+    "silence.not_minded": (
+        "worker/test_silence.py"
+        "::test_in_company_all_ends_at_twenty_seconds_without_the_store_and_nothing_is_told"
+    ),
     "timeout.early": "conformance/test_timeouts.py::test_a_wait_that_is_over_fails_the_job",
     "unique.ignored": "conformance/test_unique.py::test_a_job_counts_unless_it_is_final",
     "watch.forgets_its_place": (

@@ -1,10 +1,14 @@
 """Leases: prolonged, over, and listed by their holder."""
 
+from jobservice.clock import from_us
+from jobservice.model.attempt import Fence
 from jobservice.model.event import EventKind
 from jobservice.model.job import AttemptState
 from jobservice.model.lifecycle import Reason, State
 from jobservice.model.spec import RetryPolicy
+from jobservice.model.worker import Drain, WorkerInfo
 from jobservice.store.port import LeaseAnswer, LiveAttempt, StopRequest, Store
+from jobservice.store.rows import RESTORED_LEASE_US
 from tests.conformance.values import (
     NOW,
     at,
@@ -32,6 +36,59 @@ async def test_a_lease_is_over_at_its_instant(store: Store) -> None:
     event = (await changes(store))[-1].event
     assert (event.kind, event.at, event.attempt) == (EventKind.LOST, at(30), 1)
     assert await store.expire_leases(settle, now=at(99), limit=10) == []
+
+
+async def _held_by(store: Store, info: WorkerInfo) -> Fence:
+    await store.register_worker(info, now=NOW)
+    await insert_some(store)
+    [claimed] = await claim(store, worker_id=info.worker_id)
+    return claimed.fence
+
+
+async def _expired(store: Store, now_s: float) -> list[Fence]:
+    return await store.expire_leases(settle, now=at(now_s), limit=10)
+
+
+async def test_what_a_worker_in_a_server_holds_is_not_lost_until_it_says_that_it_minds(
+    store: Store,
+) -> None:
+    fence = await _held_by(store, WorkerInfo("w", embedded=True))
+    other = await _held_by(store, WorkerInfo("elsewhere"))
+    assert await _expired(store, 9_999) == [other]
+    await store.note_contact("w", now=at(1))
+    assert await _expired(store, 9_999) == []
+    await store.note_contact("w", now=at(2), minds_silence=True)
+    assert await _expired(store, 29.999) == []
+    assert await _expired(store, 30) == [fence]
+
+
+async def test_who_registers_again_minds_until_it_says_otherwise(store: Store) -> None:
+    info = WorkerInfo("w", embedded=True)
+    fence = await _held_by(store, info)
+    await store.note_contact("w", now=at(2), minds_silence=True)
+    await store.register_worker(info, now=at(3))
+    await store.note_contact("w", now=at(4))
+    assert await _expired(store, 9_999) == []
+    await store.note_contact("w", now=at(5), minds_silence=True)
+    await store.register_worker(info, now=at(6))
+    assert await _expired(store, 9_999) == [fence]
+
+
+async def test_a_worker_in_a_server_that_is_drained_after_its_lease_is_given_up(
+    store: Store,
+) -> None:
+    fence = await _held_by(store, WorkerInfo("w", embedded=True))
+    await store.drain_worker("w", Drain(at(29)))
+    assert await _expired(store, 9_999) == []  # it was there then, and was to take nothing new
+    await store.drain_worker("w", None)
+    await store.drain_worker("w", Drain(at(30), "its host is gone"))
+    assert await _expired(store, 9_999) == [fence]
+
+
+async def test_a_lease_of_a_backup_is_over_whoever_held_it(store: Store) -> None:
+    fence = await _held_by(store, WorkerInfo("w", embedded=True))
+    await store.extend_leases([fence], lease_until=from_us(RESTORED_LEASE_US))
+    assert await _expired(store, 0) == [fence]
 
 
 async def test_the_next_end_of_a_lease_is_known(store: Store) -> None:

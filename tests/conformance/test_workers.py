@@ -1,6 +1,6 @@
 """Workers: kept, heard of, drained, listed with what they hold, forgotten."""
 
-from jobservice.model.worker import Drain, Resources, WorkerInfo
+from jobservice.model.worker import COMPANY, Drain, Resources, WorkerInfo
 from jobservice.store.port import Store
 from tests.conformance.values import at, claim, end, finish, insert_some
 
@@ -21,11 +21,24 @@ async def test_a_worker_is_known_by_what_it_said_last(store: Store) -> None:
 
 async def test_a_contact_is_noted_of_those_who_are_known(store: Store) -> None:
     await store.register_worker(INFO, now=at(0))
-    assert await store.note_contact("w1", now=at(9))
-    assert not await store.note_contact("w2", now=at(9))
+    assert await store.note_contact("w1", now=at(9)) is False
+    assert await store.note_contact("w2", now=at(9)) is None
     found = await store.find_worker("w1")
     assert found is not None
     assert found.contact_at == at(9)
+
+
+async def test_who_tells_of_itself_hears_whether_there_were_others_within_a_day(
+    store: Store,
+) -> None:
+    await store.register_worker(INFO, now=at(0))
+    assert await store.note_contact("w1", now=at(1)) is False
+    await store.register_worker(WorkerInfo("w2"), now=at(2))
+    assert await store.note_contact("w1", now=at(3)) is True
+    day_s = COMPANY.total_seconds()
+    assert await store.note_contact("w1", now=at(2 + day_s - 1)) is True
+    assert await store.note_contact("w1", now=at(2 + day_s)) is False
+    assert await store.note_contact("w2", now=at(2 + day_s)) is True
 
 
 async def test_a_drained_worker_is_granted_nothing_until_it_is_resumed(store: Store) -> None:

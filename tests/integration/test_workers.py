@@ -1,43 +1,36 @@
 """Workers on other hosts: real processes, killed, cut off, drained."""
 
-import contextlib
 import datetime as dt
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
-import psutil
 import pytest
 
-from jobservice import Client, RetryPolicy, State
+from jobservice import Client, State
 from jobservice.errors import WorkerNotFound
 from jobservice.model.event import Event
-from jobservice.model.job import AttemptState, Job
+from jobservice.model.job import AttemptState
 from jobservice.model.worker import WorkerState
 from jobservice.testing.proxy import BLACK_HOLE, CALM, Proxy
-from jobservice.testing.server import RemoteWorker, Server
+from jobservice.testing.server import Server
 from jobservice.testing.wait import wait_until
 from jobservice.wire import messages as pb
 from jobservice.wire.stubs import WorkerServiceStub
 from tests.integration.bare import SLEEP, refused, running
 from tests.integration.conftest import Serve, short_directory
-from tests.integration.remote import ENV, LEASE_S, at_work, until
-
-WITNESS = """
-import fcntl, os, sys, time
-lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
-try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-except BlockingIOError:
-    os.write(os.open(sys.argv[1] + ".overlap", os.O_WRONLY | os.O_CREAT, 0o600), b"two at once")
-    sys.exit(9)
-print("alone", flush=True)
-time.sleep(600)
-"""
-"""A job that holds a lock while it lives, and tells when somebody else holds it."""
+from tests.integration.remote import (
+    ENV,
+    LEASE_S,
+    at_work,
+    holder_of,
+    is_gone,
+    logged,
+    until,
+    witness,
+)
 
 
 @pytest.fixture
@@ -162,43 +155,6 @@ def test_where_one_server_is_gone_another_is_asked(server: Server, client: Clien
 
 
 # --- cut off ----------------------------------------------------------------------------------
-
-
-def witness(client: Client, lock: Path) -> tuple[Job, psutil.Process]:
-    """A job that holds a lock, and its process."""
-    retry = RetryPolicy(max_attempts=1, max_lost=5)
-    job = client.create([sys.executable, "-c", WITNESS, str(lock)], retry_policy=retry)
-    job = until(client, job, 1)
-    return job, holder_of(job)
-
-
-def holder_of(job: Job) -> psutil.Process:
-    """The process of the newest attempt of a job."""
-
-    def look() -> psutil.Process | None:
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                variables = process.environ()
-                known = variables.get("JOBSERVICE_JOB_ID"), variables.get("JOBSERVICE_ATTEMPT")
-                if known == (job.job_id, str(job.attempt_count)):
-                    return process
-        return None
-
-    found = wait_until(look, what="the process of the job")
-    assert found is not None
-    return found
-
-
-def is_gone(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.status() == psutil.STATUS_ZOMBIE
-    return True
-
-
-def logged(worker: RemoteWorker, event: str, times: int = 1) -> None:
-    """Wait until the worker has said something, so often."""
-    wanted = f'"event": "{event}"'
-    wait_until(lambda: worker.log_path.read_text().count(wanted) >= times, what=event)
 
 
 def test_a_short_cut_changes_nothing(server: Server, client: Client, tmp_path: Path) -> None:

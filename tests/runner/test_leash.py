@@ -52,6 +52,19 @@ def test_a_later_instant_takes_the_place_of_the_one_before(host: Host) -> None:
     assert worker.end_of("a")["cause"] == "stop"
 
 
+def test_who_is_told_so_goes_on_for_ever(host: Host) -> None:
+    worker = host.begin()
+    worker.start(host.order("a", "sleep 600"))
+    worker.pid_of("a")
+    until = hold(worker, SHORT_S)
+    worker.send({"type": "leash", "until": None})
+    worker.start(host.order("b", "sleep 2; exit 3"))
+    assert worker.end_of("b")["cause"] == "exit"
+    assert time.clock_gettime(time.CLOCK_BOOTTIME) > until
+    worker.stop("a")
+    assert worker.end_of("a")["cause"] == "stop"
+
+
 def test_a_newer_runner_keeps_to_the_instant(host: Host) -> None:
     worker = host.begin()
     worker.start(host.order("a", TREE))

@@ -61,6 +61,7 @@ async def fill(store: Store) -> None:
     await _schedules(store)
     offered = Resources(1500, 1 << 40, {"gpu": 2})
     await store.register_worker(WorkerInfo("w9", TEXT, "1", 3, {"a": TEXT}, offered), now=NOW)
+    await store.note_contact("w9", now=NOW, minds_silence=True)
     await store.drain_worker("w9", Drain(at(1), TEXT))
     await insert(store, new_job(placement=Placement({"a": TEXT}, offered)))
     await begin(store, "name = a", Action.HOLD)

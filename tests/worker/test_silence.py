@@ -1,4 +1,4 @@
-"""A worker on another host, and how long it goes on without an answer, on a clock that jumps."""
+"""How long a worker goes on without an answer, on another host or in a server, on a clock that jumps."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ from jobservice.model.lease import (
 from jobservice.model.lifecycle import State
 from jobservice.model.output import LogAppend, Piece, Stream
 from jobservice.model.spec import Command, JobSpec
-from jobservice.model.worker import WorkerInfo
+from jobservice.model.worker import COMPANY, WorkerInfo
 from jobservice.store.port import JobKey
 from jobservice.store.sqlite.store import SqliteStore
 from jobservice.testing.clock import JumpClock
@@ -109,6 +109,17 @@ class Network:
         self._hear = hear
 
 
+class Inside(Network):
+    """The way of a worker in a server to the store, which may be away."""
+
+    def _pass(self) -> None:
+        if self.is_cut:
+            raise StoreUnavailable
+
+    def on_contact(self, hear: Callable[[float], None]) -> None:
+        self._leases.on_contact(hear)
+
+
 class Nothing:
     """The output of attempts that write nothing."""
 
@@ -122,13 +133,14 @@ class Nothing:
 
 
 class Bench:
-    """A store, and a worker behind a network."""
+    """A store, and a worker behind a network, or in the server."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: SqliteStore, *, embedded: bool = False) -> None:
+        self.store = store
         self.clock = JumpClock()
         self.parts = Parts(store, self.clock, random.Random(0), Signals())
         self.leases = Leases(self.parts, lease_s=LEASE_S)
-        self.network = Network(self.leases, self.clock)
+        self.network = (Inside if embedded else Network)(self.leases, self.clock)
         self.executor = ScriptedExecutor(self.clock)
         self.sweeps = Sweeps(
             self.parts,
@@ -138,7 +150,7 @@ class Bench:
             retention=dt.timedelta(days=7),
         )
         self.worker = Worker(
-            info=WorkerInfo("w", slots=1),
+            info=WorkerInfo("w", slots=1, embedded=embedded),
             dispatcher=self.network,
             executor=self.executor,
             directory_of=lambda job_id, attempt: Path("/nowhere") / f"{job_id}-{attempt}",
@@ -180,6 +192,19 @@ class Bench:
             self.clock.advance(1)
             ended += self.executor.end_in_silence()
         return ended
+
+    async def done(self, job_id: str) -> Job:
+        """The job once it has succeeded; time passes meanwhile."""
+        async with asyncio.timeout(10):
+            while (job := await self.job(job_id)).state is not State.SUCCEEDED:
+                self.clock.advance(1)
+                await SystemClock().sleep(0.005)
+        return job
+
+    async def minds(self) -> None:
+        """Another worker comes, and the store knows that this one has heard of it."""
+        await self.store.register_worker(WorkerInfo("other"), now=self.clock.now())
+        await self.beats(2)
 
 
 @pytest.fixture
@@ -277,3 +302,115 @@ async def test_an_end_that_is_told_as_the_worker_begins_is_held_no_longer_than_i
         await idle.until(lambda: not idle.worker._book.held())
         state = (await idle.job(job_id)).state
     assert state is (State.RUNNING if silenced else State.SUCCEEDED)
+
+
+# --- in a server ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def inside(quick_path: Path) -> AsyncIterator[Bench]:
+    """With a worker in the process of its server."""
+    store = await SqliteStore.open(quick_path / "jobs.db")
+    async with at_work(Bench(store, embedded=True)) as made:
+        yield made
+    await store.close()
+
+
+async def test_alone_in_a_server_it_goes_on_whatever_the_store_does(inside: Bench) -> None:
+    job_id = await inside.submit()
+    fence = await inside.runs()
+    inside.network.is_cut = True
+    assert await inside.pass_alone(10 * LEASE_S) == []
+    assert await inside.sweeps.expire() == 0
+    inside.executor.end(fence, exit_code=0)
+    inside.network.is_cut = False
+    assert (await inside.done(job_id)).attempt_count == 1
+
+
+async def test_in_company_all_ends_at_twenty_seconds_without_the_store_and_nothing_is_told(
+    inside: Bench,
+) -> None:
+    job_id = await inside.submit()
+    fence = await inside.runs()
+    await inside.minds()
+    await inside.beats(20)
+    assert list(inside.executor.running) == [fence]
+    inside.network.is_cut = True
+    assert await inside.pass_alone(SILENT_S - 1) == []
+    assert await inside.pass_alone(1) == [fence]
+    await inside.until(lambda: not inside.executor.ended)
+    assert await inside.pass_alone(TAKEN_S - SILENT_S - 1) == []
+    assert await inside.sweeps.expire() == 0
+    await inside.pass_alone(1)
+    assert await inside.sweeps.expire() == 1
+    job = await inside.job(job_id)
+    assert [each.state for each in job.attempts] == [AttemptState.LOST]
+    assert inside.network.finished == []
+    inside.network.is_cut = False
+    while len(inside.executor.orders) < 2:
+        await inside.pass_alone(1)
+        await SystemClock().sleep(0.005)
+    assert max(each.epoch for each in inside.executor.orders) == 2
+
+
+async def test_who_was_cut_off_before_the_other_came_keeps_its_jobs(inside: Bench) -> None:
+    job_id = await inside.submit()
+    fence = await inside.runs()
+    inside.network.is_cut = True
+    await inside.store.register_worker(WorkerInfo("other"), now=inside.clock.now())
+    assert await inside.pass_alone(10 * LEASE_S) == []
+    assert await inside.sweeps.expire() == 0
+    inside.network.is_cut = False
+    await inside.beats(2)
+    assert await inside.sweeps.expire() == 0
+    inside.executor.end(fence, exit_code=0)
+    assert (await inside.done(job_id)).attempt_count == 1
+
+
+async def test_a_lease_is_not_taken_before_the_store_knows_that_its_holder_has_heard(
+    inside: Bench,
+) -> None:
+    await inside.submit()
+    fence = await inside.runs()
+    await inside.store.register_worker(WorkerInfo("other"), now=inside.clock.now())
+    await inside.beats()
+    inside.network.is_cut = True  # it has heard, and could not say so
+    assert await inside.pass_alone(10 * LEASE_S) == [fence]
+    assert await inside.sweeps.expire() == 0
+    inside.network.is_cut = False
+    await inside.beats()
+    assert await inside.sweeps.expire() == 1
+
+
+async def test_in_company_a_lease_that_lay_unread_while_the_host_slept_is_not_used(
+    inside: Bench,
+) -> None:
+    await inside.minds()
+    inside.network.sleeps_s = SILENT_S + 1
+    await inside.submit()
+    await inside.until(lambda: inside.network.is_cut)
+    assert await inside.pass_alone(1) == []
+    assert inside.executor.orders == {}
+    inside.network.is_cut = False
+    while not inside.executor.orders:
+        inside.clock.advance(1)
+        await inside.sweeps.expire()
+        await SystemClock().sleep(0.01)
+    [fence] = inside.executor.orders
+    assert fence.epoch == 2
+
+
+async def test_one_that_is_alone_again_has_its_runner_go_on_for_ever(quick_path: Path) -> None:
+    store = await SqliteStore.open(quick_path / "jobs.db")
+    before, again = Bench(store, embedded=True), Bench(store, embedded=True)
+    async with at_work(before):
+        await before.submit()
+        fence = await before.runs()
+        await before.minds()
+    again.clock.advance(COMPANY.total_seconds() + LEASE_S)
+    again.executor.running[fence] = again.clock.now()
+    again.executor.keep_until(again.clock.monotonic_s() + 1)
+    async with at_work(again):
+        await again.until(lambda: again.executor.kept_until_s is None)
+        assert await again.pass_alone(10 * LEASE_S) == []
+    await store.close()

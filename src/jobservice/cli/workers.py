@@ -66,7 +66,8 @@ def get_command(worker: str, address: str | None, *, as_json: bool) -> None:
 def drain_command(worker: str, *, reason: str, address: str | None, as_json: bool) -> None:
     r"""Keep a worker from taking anything new.
 
-    That is until it is resumed; what it runs goes on.
+    That is until it is resumed; what it runs goes on. Of one that is SILENT it also says that nothing
+    of it runs any more: what it still holds is given to others.
 
     \b
     Examples:

@@ -27,9 +27,12 @@ from jobservice.model.lease import (
 from jobservice.model.lifecycle import FINAL, State
 from jobservice.model.output import LogAppend
 from jobservice.model.worker import GRACE, WorkerInfo
+from jobservice.mutants import mutant
 from jobservice.store.port import LiveJob, Settlement
 
 LONGEST_WAIT_S = 86_400.0
+EXTEND_BATCH = 1_000
+"""How many leases one call of the store prolongs."""
 BETWEEN_LOOKS_S = 0.2
 """Hints that come sooner than this after a look are answered by one look together."""
 
@@ -40,11 +43,17 @@ class Leases:
     def __init__(self, parts: Parts, *, lease_s: float) -> None:
         self._parts = parts
         self.lease_s = lease_s
+        self._here: str | None = None
+        """The worker in this process, once it has registered."""
+        self._minds_silence = False
+        """Whether that one has heard that there are others."""
+        self._hear_contact: Callable[[float], None] = lambda _: None
         self._lease = dt.timedelta(seconds=lease_s * (1 + GRACE))
         """As it is kept: its holder hears of the shorter one, and has ended all before that."""
 
     async def register(self, info: WorkerInfo) -> float:
-        """Keep what a worker says of itself; returns how many seconds a lease holds."""
+        """Keep what the worker here says of itself; returns how many seconds a lease holds."""
+        self._here = info.worker_id if info.embedded else None
         await register_worker(self._parts, info)
         return self.lease_s
 
@@ -123,7 +132,11 @@ class Leases:
             await parts.signals.timers.resumes.wait(parts.clock, wait_s)
 
     def on_contact(self, hear: Callable[[float], None]) -> None:
-        """A worker in the process of its server is never without it."""
+        """Have `hear` called with the instant of each extension, once the store knows of other workers.
+
+        Of those alone, for whatever else is answered prolongs no lease.
+        """
+        self._hear_contact = hear
 
     def on_stop(self, hear: Callable[[Sequence[Fence]], None]) -> None:
         """Have `hear` called with attempts that are to end, as soon as that is known."""
@@ -177,15 +190,27 @@ class Leases:
         Raises:
             WorkerNotFound: it is not registered; its leases are prolonged all the same.
         """
-        store, now = self._parts.store, self._parts.clock.now()
+        store, clock = self._parts.store, self._parts.clock
+        called_s, answers = clock.monotonic_s(), list[LeaseAnswer]()
+        is_here = worker_id == self._here
+        for begin in range(0, len(fences), EXTEND_BATCH)[:-1]:
+            until = clock.now() + self._lease
+            answers += await store.extend_leases(
+                fences[begin : begin + EXTEND_BATCH], lease_until=until
+            )
+        now = clock.now()
         # They wait together, so that the store commits them together.
-        known, answers = await asyncio.gather(
-            store.note_contact(worker_id, now=now),
-            store.extend_leases(fences, lease_until=now + self._lease),
+        company, last = await asyncio.gather(
+            store.note_contact(worker_id, now=now, minds_silence=is_here and self._minds_silence),
+            store.extend_leases(fences[len(answers) :], lease_until=now + self._lease),
         )
-        if not known:
+        if company is None:
             raise unknown_worker(worker_id)
-        return answers
+        if is_here and (company or self._minds_silence) and not mutant("silence.not_minded"):
+            # It is told before the store is, with the next call, and never goes back on it.
+            self._minds_silence = True
+            self._hear_contact(called_s)
+        return answers + list(last)
 
     async def append_logs(self, appends: Sequence[LogAppend]) -> Sequence[int | None]:
         """Keep output where every server can read it."""

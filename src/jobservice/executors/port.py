@@ -115,10 +115,11 @@ class Executor(Protocol):
         reported as an end by LOST, so that the caller is never left waiting.
         """
 
-    def keep_until(self, until_s: float) -> None:
+    def keep_until(self, until_s: float | None) -> None:
         """End everything at once when this instant of the monotonic clock is over, unless told anew.
 
-        Also where nobody is connected by then. Before the first call there is no such instant.
+        Also where nobody is connected by then. There is no such instant with None, and before the
+        first call.
         """
 
     def acknowledge(self, fences: Sequence[Fence]) -> None:

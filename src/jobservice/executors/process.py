@@ -172,7 +172,7 @@ class ProcessExecutor:
         if fences:
             self._send({"type": "stop", "keys": [str(fence) for fence in fences]})
 
-    def keep_until(self, until_s: float) -> None:
+    def keep_until(self, until_s: float | None) -> None:
         self._send({"type": "leash", "until": until_s})
 
     def acknowledge(self, fences: Sequence[Fence]) -> None:

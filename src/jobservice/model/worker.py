@@ -3,7 +3,8 @@
 The times of a lease, as parts of its length. A worker on another host that had no answer from any
 server for two thirds of it ends what it runs, and a lease is only taken away a sixth of it after its
 end: with the 30 s of production 20 s and 35 s. In between lie the end of the process trees and the
-drift of two clocks.
+drift of two clocks. A worker in the process of a server does so too, by the answers of its store, once
+it has heard of another one; while it is alone nobody could take its jobs, so it goes on for ever.
 """
 
 import dataclasses
@@ -16,10 +17,12 @@ SILENCE = 2 / 3
 GRACE = 1 / 6
 """So much of a lease after its end it is taken away: servers keep it for longer than they say."""
 BEAT = 1 / 6
-"""How often a worker on another host extends its leases."""
+"""How often a worker extends its leases that ends what it runs in silence."""
 LONGEST_POLL = 1 / 2
 """The longest wait for jobs in one call: before the leases of a worker that was cut off run out, no call
 of it is open any more to which its jobs could be given again."""
+COMPANY = dt.timedelta(days=1)
+"""A worker in the process of a server is alone on its store where no other was heard of for so long."""
 FORGOTTEN_AFTER = dt.timedelta(days=7)
 """A worker that nobody heard of for so long, and that holds no lease, is forgotten."""
 

@@ -1,10 +1,10 @@
 """How long attempts may go on without their worker.
 
-A worker on another host than its service may be cut off from it, and then its attempts may be given
-to another one. It says after each answer of the service until when everything may go on, and we end it
-all at that instant unless it has said so anew: also when the worker hangs or is dead. Nothing is started
-either until it has. Instants are of CLOCK_BOOTTIME, which counts the sleep of the host, and which the
-worker reads too; so it does not matter how long a message lay unread.
+A worker may be cut off from its service, or the service that it is in from its store, and then its
+attempts may be given to another one. It says after each answer until when everything may go on, and we
+end it all at that instant unless it has said so anew: also when the worker hangs or is dead. Nothing is
+started either until it has. Instants are of CLOCK_BOOTTIME, which counts the sleep of the host, and
+which the worker reads too; so it does not matter how long a message lay unread.
 """
 
 import time
@@ -23,10 +23,10 @@ class Leash:
         self.until: float | None = None
         self._timer: Timer | None = None
 
-    def hold(self, until: float) -> None:
-        """Everything may go on until then."""
+    def hold(self, until: float | None) -> None:
+        """Everything may go on until then, or for ever."""
         self.until = until
-        if self._timer is None:
+        if self._timer is None and until is not None:
             self._look_again()
 
     def is_over(self) -> bool:
@@ -38,7 +38,7 @@ class Leash:
         self._timer = None
         if self.is_over():
             self._end_all()
-        else:
+        elif self.until is not None:
             self._look_again()
 
     def _look_again(self) -> None:

@@ -9,8 +9,9 @@ worker to runner
     start     attempts: [Order, …]          a key that is known is not started again
     stop      keys                          a key that is not known is reported as LOST
     ack       keys                          these ends are on disk elsewhere: forget them
-    leash     until: seconds                end everything at this instant of CLOCK_BOOTTIME, unless told
-                                            another; from then on nothing is started before that
+    leash     until: seconds or null        end everything at this instant of CLOCK_BOOTTIME, unless told
+                                            another; from then on nothing is started before that;
+                                            null: there is none
     upgrade   command: [str, …]             execute this in our place, with `--resume FD` added
     shutdown  stop_jobs: bool               leave when nothing runs; stop what runs, or wait for it
 

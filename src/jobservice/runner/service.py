@@ -191,7 +191,7 @@ class Service:
         elif kind == "ack":
             self.attempts.acknowledge(parse_keys(message))
         elif kind == "leash":
-            self._hold(message.get("until"))
+            self._hold(message.get("until", ""))
         elif kind == "upgrade":
             self._upgrade(message)
         elif kind == "shutdown":
@@ -221,8 +221,8 @@ class Service:
         self.attempts.tell_all_again()
 
     def _hold(self, until: object) -> None:
-        if isinstance(until, int | float):
-            self.attempts.leash.hold(float(until))
+        if until is None or isinstance(until, int | float):
+            self.attempts.leash.hold(until)
         else:
             log.say("a leash without an instant was ignored")
 

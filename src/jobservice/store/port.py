@@ -412,7 +412,7 @@ class Store(
         """Prolong leases, and hear what became of their jobs meanwhile."""
 
     async def expire_leases(self, settle: Settle, *, now: dt.datetime, limit: int) -> list[Fence]:
-        """End attempts whose lease is over, as `finish_attempts` with an outcome of LOST at `now`."""
+        """End attempts whose lease is over as LOST; but not of who minds no silence (`note_contact`)."""
 
     async def list_live(self, worker_id: str) -> list[LiveAttempt]:
         """Every attempt that the worker holds a lease on."""

@@ -10,10 +10,28 @@ class WorkerStore(Protocol):
     """The verbs about workers. Those that are answered with a worker leave its state to the engine."""
 
     async def register_worker(self, info: WorkerInfo, *, now: dt.datetime) -> Worker:
-        """Keep what a worker says of itself; one that is drained stays so."""
+        """Keep what a worker says of itself; one that is drained stays so.
 
-    async def note_contact(self, worker_id: str, *, now: dt.datetime) -> bool:
-        """A worker was heard of; False where nobody registered it."""
+        So does whether it minds silence, until its next contact.
+        """
+
+    async def note_contact(
+        self, worker_id: str, *, now: dt.datetime, minds_silence: bool = False
+    ) -> bool | None:
+        """A worker was heard of; None where nobody registered it.
+
+        Args:
+            worker_id: The worker.
+            now: When that is.
+            minds_silence: Of one in the process of a server, whether it ends what it runs when the store
+                does not answer, also if this call is the last one that is answered. Its leases expire
+                only where it has said so, for else it may be cut off and go on; or where it was drained
+                at or after their end, by somebody who knows that nothing of it runs any more; or where
+                they are of a backup. Those of workers on other hosts expire in any case.
+
+        Returns:
+            Whether another worker was heard of within a day (`COMPANY`).
+        """
 
     async def drain_worker(self, worker_id: str, drain: Drain | None) -> Worker | None:
         """Keep a worker from claiming, or let it claim again; None where nobody registered it.

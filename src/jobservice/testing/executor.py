@@ -70,7 +70,7 @@ class ScriptedExecutor:
             elif fence not in self.ended:
                 self._report(Ended(fence, Outcome(Cause.LOST, self._clock.now())))
 
-    def keep_until(self, until_s: float) -> None:
+    def keep_until(self, until_s: float | None) -> None:
         self.kept_until_s = until_s
 
     def acknowledge(self, fences: Sequence[Fence]) -> None:

@@ -45,6 +45,7 @@ POLL = dt.timedelta(days=1)
 """Rare, because each poll is a stop of the clock, and no hint is lost here."""
 LONGEST_WAIT = dt.timedelta(days=366)
 """How far a wait without a timeout moves the clock."""
+WORKER_ID = "virtual"
 CLOSED_S = 30.0
 PAGE = 500
 
@@ -156,6 +157,7 @@ class VirtualService:
         """The host of the worker is gone, and what ran on it; at the end of the block it is back."""
         self._do(self._call(self._executor.leave))
         self.settle()
+        self._do(self._end_in_silence())
         try:
             yield
         finally:
@@ -221,11 +223,15 @@ class VirtualService:
             executor=self._executor,
             clock=self._clock,
             rng=self._random,
-            worker_id="virtual",
+            worker_id=WORKER_ID,
         )
         await self._service.listen()
         self._stopping = asyncio.Event()
         self._loops = asyncio.ensure_future(self._run_loops())
+
+    async def _end_in_silence(self) -> None:
+        """As of a worker that had company: else its leases would be kept for it."""
+        await self._store.note_contact(WORKER_ID, now=self._clock.now(), minds_silence=True)
 
     async def _run_loops(self) -> None:
         async with asyncio.TaskGroup() as group:

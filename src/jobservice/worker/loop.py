@@ -7,7 +7,8 @@ store before anything new is claimed (`adopt`).
 A worker on another host also minds the time since a server last answered it. After two thirds of a
 lease everything is ended at once that it runs, for it may be given to another soon; nothing is told of
 that, and the leases run out. It is the executor that does so, which is told after each answer how long
-it may go on: so this holds also while the worker is frozen or dead.
+it may go on: so this holds also while the worker is frozen or dead. A worker in the process of a server
+does the same by the answers of the store, from the first one on that tells of other workers.
 """
 
 import asyncio
@@ -42,7 +43,6 @@ from jobservice.worker.port import Dispatcher, Files, Output
 
 CLAIM_BATCH = 256
 """The most jobs of one claim."""
-EXTEND_BATCH = 1000
 UNRECORDED = 20_000
 """How many ends may wait for the store before no more is claimed."""
 RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -94,6 +94,8 @@ class Worker:
         self._shipper: LogShipper | None = None
         if output is not None:
             self._shipper = LogShipper(output, dispatcher, clock, self._hear_ended)
+        self._minds = not info.embedded
+        """Whether to end everything in silence: for good once there was an answer to count it from."""
         self._answered_s = 0.0
         """When a call was made that a server answered, of the monotonic clock."""
         self._kept_until_s = 0.0
@@ -165,6 +167,10 @@ class Worker:
         self._kept_until_s = 0.0
         self._keep()
         await self._adopt(known, await self._dispatcher.list_live(self._worker_id))
+        if self._info.embedded:
+            await self._prolong(self._book.held())
+            if not self._minds:  # and the store knows it now: one of before may have had company
+                self._executor.keep_until(None)
         if self._files is not None:
             await self._files.keep_only([(each.fence.job_id, each.fence.attempt) for each in known])
         self.adopted.set()
@@ -326,7 +332,11 @@ class Worker:
 
     def _hear(self, reports: Sequence[Report]) -> None:
         """The executor says what happened."""
-        silenced = [each.fence for each in reports if isinstance(each, Ended) and each.silenced]
+        silenced = [
+            each.fence
+            for each in reports
+            if isinstance(each, Ended) and each.silenced and self._minds
+        ]
         if silenced:
             self._book.forget(silenced)
             self._executor.acknowledge(silenced)
@@ -417,35 +427,40 @@ class Worker:
         return answers[-1] if records.ends else ()
 
     async def _extend_loop(self) -> None:
+        is_answered = True
         while True:
-            await self._until_beat()
+            await self._until_beat(is_answered=is_answered)
             fences = self._book.held()
             if not fences:
                 self._holding.clear()
-            for begin in range(0, max(len(fences), 1), EXTEND_BATCH):
-                await self._extend(fences[begin : begin + EXTEND_BATCH])
+            is_answered = await self._extend(fences)
 
-    async def _until_beat(self) -> None:
+    async def _until_beat(self, *, is_answered: bool) -> None:
         """Until it is time for a sign of life; these are rare where nothing is to be kept alive."""
-        if not self._info.embedded:
-            await self._clock.sleep(self._lease_s * BEAT)
+        if self._minds:
+            beat_s = self._lease_s * BEAT
+            await self._clock.sleep(beat_s if is_answered else min(beat_s, RETRY_S[2]))
             return
         with contextlib.suppress(TimeoutError):
             async with self._clock.timeout(max(self._lease_s, self._poll_s)):
                 await self._holding.wait()
                 await self._clock.sleep(self._lease_s / 3)
 
-    async def _extend(self, fences: Sequence[Fence]) -> None:
+    async def _extend(self, fences: Sequence[Fence]) -> bool:
+        """Prolong leases; returns whether that was answered."""
         try:
-            answers = await self._dispatcher.extend(self._worker_id, fences)
+            await self._prolong(fences)
         except WorkerNotFound:
             self._log.warning("worker_was_forgotten")
             with contextlib.suppress(JobServiceError):
                 await self._dispatcher.register(self._info)
-            return
         except JobServiceError as error:
             self._log.warning("extend_failed", error=str(error))
-            return
+            return False
+        return True
+
+    async def _prolong(self, fences: Sequence[Fence]) -> None:
+        answers = await self._dispatcher.extend(self._worker_id, fences)
         ending = [
             fence
             for fence, answer in zip(fences, answers, strict=True)
@@ -475,23 +490,26 @@ class Worker:
     # --- how long without an answer -----------------------------------------------------------
 
     def _hear_answer(self, called_s: float) -> None:
-        """A server answered a call that was made then."""
+        """A call was answered that was made then: by a server, or by the store where we are in one."""
         if self._is_silent(called_s):
             self._book.pending.clear()  # these leases run out, or have gone to another
         self._answered_s = max(self._answered_s, called_s)
+        if not self._minds:
+            self._minds = True
+            self._log.info("minds_silence", lease_s=self._lease_s)
         if self._connected:
             self._keep()
 
     def _is_silent(self, at_s: float | None = None) -> bool:
-        """Whether no server has answered for too long, now or at an instant."""
-        if self._info.embedded or not self._lease_s:
+        """Whether there was no answer for too long, now or at an instant."""
+        if not self._minds or not self._lease_s:
             return False
         at_s = self._clock.monotonic_s() if at_s is None else at_s
         return at_s >= self._answered_s + self._lease_s * SILENCE
 
     def _keep(self) -> None:
         """Tell the executor how long it may go on, but not at each of many answers."""
-        if self._info.embedded:
+        if not self._minds:
             return
         until_s = self._answered_s + self._lease_s * SILENCE
         if until_s - self._kept_until_s >= self._lease_s * BEAT / 10:

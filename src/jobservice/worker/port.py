@@ -60,7 +60,8 @@ class Dispatcher(Protocol):
     def on_contact(self, hear: Callable[[float], None]) -> None:
         """Have `hear` called with the monotonic instant of each call that a server answered, however.
 
-        Never where the worker is in the process of its server.
+        In the process of a server only for extensions that the store answered, and only once it knows of
+        other workers: whoever is told so ends what it runs when it is told nothing more.
         """
 
 

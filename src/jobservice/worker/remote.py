@@ -119,11 +119,13 @@ class RemoteService:
         return unclaimed
 
     async def extend(self, worker_id: str, fences: Sequence[Fence]) -> Sequence[LeaseAnswer]:
-        request = pb.ExtendLeasesRequest(
-            worker_id=worker_id, fences=map(wire.fence_message, fences)
-        )
-        answer = await self._call("ExtendLeases", request)
-        return list(map(wire.to_answer, answer.answers))
+        answers: list[LeaseAnswer] = []
+        for batch in _batches(fences) or [()]:  # also without any it is a sign of life
+            request = pb.ExtendLeasesRequest(
+                worker_id=worker_id, fences=map(wire.fence_message, batch)
+            )
+            answers += map(wire.to_answer, (await self._call("ExtendLeases", request)).answers)
+        return answers
 
     async def append_logs(self, appends: Sequence[LogAppend]) -> Sequence[int | None]:
         request = pb.AppendLogsRequest(appends=map(wire.append_message, appends))

@@ -96,9 +96,13 @@ WHERE jobs.tenant = extended.tenant AND jobs.job_id = extended.job_id
 
 -- name: find_expired
 -- The fences of attempts whose lease is over, the oldest first, but for those that another is ending
--- just now.
+-- just now, and for those of workers in a server that would go on all the same: such a worker does not mind
+-- silence, nobody has drained it since, and the lease is of no backup.
 SELECT tenant, job_id, attempt_count, epoch FROM jobs
-WHERE lease_until_us <= $1
+WHERE lease_until_us <= $1 AND (lease_until_us = 0 OR NOT EXISTS (
+    SELECT 1 FROM workers
+    WHERE workers.worker_id = jobs.worker_id AND embedded AND NOT minds_silence
+        AND (drain_us IS NULL OR drain_us < jobs.lease_until_us)))
 ORDER BY lease_until_us
 LIMIT $2
 FOR UPDATE SKIP LOCKED

@@ -5,7 +5,7 @@ workers.worker_id, host, version, slots, workers.labels, resources, embedded, re
     drain_us, drain_reason
 
 -- name: register_workers
--- Put what workers say of themselves; whether they are drained stays.
+-- Put what workers say of themselves; whether they are drained, and mind silence, stays.
 INSERT INTO workers (
     worker_id, host, version, slots, labels, resources, embedded, registered_us, contact_us
 )
@@ -21,9 +21,13 @@ SET host = excluded.host, version = excluded.version, slots = excluded.slots,
 -- name: note_contacts
 -- Workers were heard of; their clocks or ours may have been set back.
 UPDATE workers
-SET contact_us = heard.now_us
-FROM (SELECT * FROM rows(worker_id text, now_us bigint)) AS heard
+SET contact_us = heard.now_us, minds_silence = heard.minds_silence
+FROM (SELECT * FROM rows(worker_id text, now_us bigint, minds_silence boolean)) AS heard
 WHERE workers.worker_id = heard.worker_id
+
+-- name: find_company
+-- Whether other workers than this one were heard of since an instant.
+SELECT EXISTS (SELECT 1 FROM workers WHERE worker_id <> $1 AND contact_us > $2)
 
 -- name: drain_workers
 -- Keep workers from claiming, or let them again; who drained one first did it.

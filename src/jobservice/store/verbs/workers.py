@@ -1,8 +1,10 @@
 """Workers: known by what they say of themselves, heard of, kept from claiming, forgotten."""
 
+import dataclasses
+import datetime as dt
 from collections.abc import Sequence
 
-from jobservice.model.worker import Drain, Worker, WorkerInfo
+from jobservice.model.worker import COMPANY, Drain, Worker, WorkerInfo
 from jobservice.store.verbs.transaction import Transaction, change
 from jobservice.store.worker_rows import drain_row, worker_of, worker_row
 
@@ -16,9 +18,23 @@ async def register_worker(tx: Transaction, calls: Sequence[tuple[WorkerInfo, int
     return answers
 
 
-async def note_contact(tx: Transaction, calls: Sequence[tuple[str, int]]) -> list[bool]:
-    """Workers were heard of; calls are pairs of worker and instant."""
-    return [bool(await tx.write("note_contacts", [call])) for call in calls]
+@dataclasses.dataclass(frozen=True, slots=True)
+class ContactCall:
+    """One call of `note_contact`."""
+
+    worker_id: str
+    now_us: int
+    minds_silence: bool
+
+
+async def note_contact(tx: Transaction, calls: Sequence[ContactCall]) -> list[bool | None]:
+    """Workers were heard of; answers whether others were too, and None of those that nobody knows."""
+    answers: list[bool | None] = []
+    for call in calls:
+        row = call.worker_id, call.now_us, call.minds_silence
+        known = await tx.write("note_contacts", [row])
+        answers.append(await _has_company(tx, call) if known else None)
+    return answers
 
 
 async def drain_worker(
@@ -35,6 +51,12 @@ async def drain_worker(
 async def forget_workers(tx: Transaction, calls: Sequence[int]) -> list[int]:
     """Drop workers that were not heard of since an instant and hold no lease."""
     return [await tx.write("forget_workers", [(before_us,)]) for before_us in calls]
+
+
+async def _has_company(tx: Transaction, call: ContactCall) -> bool:
+    since_us = call.now_us - COMPANY // dt.timedelta(microseconds=1)
+    [[others]] = await tx.read_all("find_company", call.worker_id, since_us)
+    return bool(others)
 
 
 async def _found(tx: Transaction, worker_id: str) -> Worker:

@@ -241,8 +241,11 @@ class WritingStore(port.Store, Generic[AnyWriter]):
     async def register_worker(self, info: WorkerInfo, *, now: dt.datetime) -> Worker:
         return await self._writer.run(workers.register_worker, (info, to_us(now)))
 
-    async def note_contact(self, worker_id: str, *, now: dt.datetime) -> bool:
-        return await self._writer.run(workers.note_contact, (worker_id, to_us(now)))
+    async def note_contact(
+        self, worker_id: str, *, now: dt.datetime, minds_silence: bool = False
+    ) -> bool | None:
+        call = workers.ContactCall(worker_id, to_us(now), minds_silence)
+        return await self._urgent.run(workers.note_contact, call)
 
     async def drain_worker(self, worker_id: str, drain: Drain | None) -> Worker | None:
         return await self._writer.run(workers.drain_worker, (worker_id, drain))

@@ -196,7 +196,9 @@ class WorkerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DrainWorker(self, request, context):
-        """Keeps a worker from taking anything new until it is resumed; what it runs goes on.
+        """Keeps a worker from taking anything new until it is resumed; what it runs goes on. Who does so after its leases
+        were over says that nothing of it runs any more: what it still holds is lost, and run again. That matters for one
+        in a server that believed to be alone when it was last heard of; its leases do not run out otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,7 +62,10 @@ class WorkerServiceStub:
     WatchStops: _grpc.UnaryStreamMultiCallable[_worker_service_pb2.WatchStopsRequest, _worker_service_pb2.WatchStopsResponse]
     """Streams the attempts of a worker that are to end, as soon as that is known."""
     DrainWorker: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.DrainWorkerRequest, _worker_service_pb2.DrainWorkerResponse]
-    """Keeps a worker from taking anything new until it is resumed; what it runs goes on."""
+    """Keeps a worker from taking anything new until it is resumed; what it runs goes on. Who does so after its leases
+    were over says that nothing of it runs any more: what it still holds is lost, and run again. That matters for one
+    in a server that believed to be alone when it was last heard of; its leases do not run out otherwise.
+    """
     ResumeWorker: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.ResumeWorkerRequest, _worker_service_pb2.ResumeWorkerResponse]
     """Lets a worker take jobs again."""
     GetWorker: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.GetWorkerRequest, _worker_service_pb2.GetWorkerResponse]
@@ -104,7 +107,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     WatchStops: _aio.UnaryStreamMultiCallable[_worker_service_pb2.WatchStopsRequest, _worker_service_pb2.WatchStopsResponse]  # type: ignore[assignment]
     """Streams the attempts of a worker that are to end, as soon as that is known."""
     DrainWorker: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.DrainWorkerRequest, _worker_service_pb2.DrainWorkerResponse]  # type: ignore[assignment]
-    """Keeps a worker from taking anything new until it is resumed; what it runs goes on."""
+    """Keeps a worker from taking anything new until it is resumed; what it runs goes on. Who does so after its leases
+    were over says that nothing of it runs any more: what it still holds is lost, and run again. That matters for one
+    in a server that believed to be alone when it was last heard of; its leases do not run out otherwise.
+    """
     ResumeWorker: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.ResumeWorkerRequest, _worker_service_pb2.ResumeWorkerResponse]  # type: ignore[assignment]
     """Lets a worker take jobs again."""
     GetWorker: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.GetWorkerRequest, _worker_service_pb2.GetWorkerResponse]  # type: ignore[assignment]
@@ -209,7 +215,10 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_service_pb2.DrainWorkerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_service_pb2.DrainWorkerResponse, _abc.Awaitable[_worker_service_pb2.DrainWorkerResponse]]:
-        """Keeps a worker from taking anything new until it is resumed; what it runs goes on."""
+        """Keeps a worker from taking anything new until it is resumed; what it runs goes on. Who does so after its leases
+        were over says that nothing of it runs any more: what it still holds is lost, and run again. That matters for one
+        in a server that believed to be alone when it was last heard of; its leases do not run out otherwise.
+        """
 
     @_abc_1.abstractmethod
     def ResumeWorker(
