@@ -21,6 +21,7 @@ NAMES = frozenset(
         "worker.recorded_unacknowledged",
         "bulk.batch_read",
         "bulk.batch_done",
+        "leftovers.removed",
     }
 )
 """Every place of the server; a test kills it at each of them."""

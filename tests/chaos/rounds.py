@@ -186,6 +186,10 @@ def _come_to_rest(cluster: Cluster, recorder: Recorder, folder: Path) -> None:
     """Stop the servers once nothing runs, and note what is left."""
     for host in cluster.hosts:
         wait_until(host.server.is_ready, what="a server that is ready")
+    if cluster.database is not None:
+        wait_until(
+            lambda: not asyncio.run(_has_left_files(cluster)), what="the end of what is left"
+        )
     for each in reversed(cluster.services):
         each.stop()
     try:
@@ -197,6 +201,16 @@ def _come_to_rest(cluster: Cluster, recorder: Recorder, folder: Path) -> None:
         for path in (service.data_dir / "attempts").glob("*/*"):
             if any(each.is_file() for each in path.rglob("*")):
                 recorder.note("directory", job_id=path.name.partition("-")[0])
+
+
+async def _has_left_files(cluster: Cluster) -> bool:
+    """Whether a server has yet to remove what another deleted."""
+    store = await cluster.open_store()
+    try:
+        servers = [host.server.worker_id for host in cluster.hosts]
+        return any([await store.list_left_files(each, after="", limit=1) for each in servers])
+    finally:
+        await store.close()
 
 
 async def _read_store(cluster: Cluster, folder: Path) -> None:

@@ -6,6 +6,8 @@ from jobservice.errors import ResumeTokenExpired
 from jobservice.model.event import EventKind
 from jobservice.model.job import Progress
 from jobservice.model.lifecycle import State
+from jobservice.model.spec import RetryPolicy
+from jobservice.model.worker import WorkerInfo
 from jobservice.store.port import (
     Insertion,
     JobKey,
@@ -14,10 +16,12 @@ from jobservice.store.port import (
     StopRequest,
     Store,
 )
+from jobservice.store.sqlite.store import SqliteStore
 from tests.conformance.values import (
     BEGINNING,
     at,
     changes,
+    claim,
     end,
     ended,
     finish,
@@ -26,6 +30,7 @@ from tests.conformance.values import (
     key_of,
     new_job,
     run,
+    seconds,
     states,
 )
 
@@ -136,3 +141,86 @@ async def test_positions_go_on_when_all_was_forgotten(store: Store) -> None:
     [new] = await insert_some(store)
     [change] = await changes(store, head)
     assert change.event.job_id == new.job_id
+
+
+# --- files that are left with other servers -------------------------------------------------------
+
+
+async def ran_by(store: Store, *workers: str) -> JobKey:
+    """A job that each of some workers had an attempt of; the last one succeeded, and it is unwanted."""
+    [new] = await insert_some(store, retry=RetryPolicy(max_attempts=len(workers)))
+    for n, worker_id in enumerate(workers):
+        await store.release_due(now=at(20 * n), limit=10)
+        [held] = await claim(store, worker_id=worker_id, now=at(20 * n))
+        is_last = n + 1 == len(workers)
+        await finish(store, end(held.fence, int(not is_last)), now=at(20 * n + 10))
+    await unwanted(store, key_of(new))
+    return key_of(new)
+
+
+async def servers(store: Store, *names: str) -> Store:
+    """The store of the first of these servers, which leads; a worker elsewhere is there too."""
+    for name in names:
+        await store.register_worker(WorkerInfo(name, embedded=True), now=at(0))
+    await store.register_worker(WorkerInfo("remote"), now=at(0))
+    return store.led(await store.take_lead(names[0], 0, lease=seconds(600)))
+
+
+async def left(
+    store: Store, worker_id: str, after: str = "", limit: int = 10
+) -> list[tuple[str, int]]:
+    return await store.list_left_files(worker_id, after=after, limit=limit)
+
+
+def has_one_server(store: Store) -> bool:
+    return isinstance(store, SqliteStore)
+
+
+async def test_a_delete_notes_what_is_left_with_other_servers(store: Store) -> None:
+    leads = await servers(store, "a", "b", "c")
+    mixed = await ran_by(store, "b", "a", "b", "remote", "c", "unknown")
+    own = await ran_by(store, "a", "remote")
+    assert await left(store, "b") == [], "nothing before the delete"
+    assert await leads.delete_jobs([mixed, own], now=at(500)) == [True, True]
+    found = {name: await left(store, name) for name in ("a", "b", "c", "remote", "unknown")}
+    if has_one_server(store):
+        assert not any(found.values())
+        return
+    there = {"b": [(mixed.job_id, 3)], "c": [(mixed.job_id, 5)]}
+    assert found == {"a": [], "remote": [], "unknown": [], **there}
+    await store.forget_left_files("b", [mixed.job_id, own.job_id])
+    assert await left(store, "b") == []
+    assert await left(store, "c") == [(mixed.job_id, 5)]
+    await store.forget_left_files("b", [mixed.job_id])
+
+
+async def test_a_delete_that_is_refused_notes_nothing(store: Store) -> None:
+    leads = await servers(store, "a", "b")
+    [new] = await insert_some(store, retry=RetryPolicy(max_attempts=2))
+    [held] = await claim(store, worker_id="b")
+    await finish(store, end(held.fence, 1))
+    assert await leads.delete_jobs([key_of(new)], now=at(30)) == [False]
+    assert await left(store, "b") == []
+
+
+async def test_what_is_left_is_listed_in_pages(store: Store) -> None:
+    leads = await servers(store, "a", "b")
+    keys = [await ran_by(store, "b") for _ in range(5)]
+    await leads.delete_jobs(keys, now=at(500))
+    names = [] if has_one_server(store) else sorted(key.job_id for key in keys)
+    assert await left(store, "b", limit=2) == [(name, 1) for name in names[:2]]
+    assert await left(store, "b", names[1] if names else "", limit=9) == [
+        (name, 1) for name in names[2:]
+    ]
+
+
+async def test_what_is_left_with_a_forgotten_worker_is_forgotten_too(store: Store) -> None:
+    leads = await servers(store, "a", "b", "c")
+    keys = [await ran_by(store, name) for name in ("b", "c")]
+    await leads.delete_jobs(keys, now=at(500))
+    for name in ("a", "c", "remote"):
+        await store.note_contact(name, now=at(900))
+    assert await leads.forget_workers(before=at(900)) == 1
+    await store.register_worker(WorkerInfo("b", embedded=True), now=at(901))
+    assert await left(store, "b") == []
+    assert await left(store, "c") == ([] if has_one_server(store) else [(keys[1].job_id, 1)])

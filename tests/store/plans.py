@@ -24,7 +24,7 @@ TABLES = {
     "jobs", "job_specs", "attempts", "events", "progress", "tombstones", "requests", "queues",
     "job_keys", "limits", "shares", "schedules", "schedule_runs",
     "dependents", "dependencies", "unsettled", "operations", "feed",
-    "workers", "logs", "lead",
+    "workers", "logs", "lead", "left_files",
 }  # fmt: skip
 FOLDER = Path(__file__).parent / "plans"
 RENEW = "--renew-plans"

@@ -89,6 +89,8 @@ def test_the_stores_have_the_same_statements_over_the_same_rows() -> None:
         "find_lanes_from",
         "count_dead_rows",
         "list_held_open",
+        "list_left_files",
+        "forget_left_files",
     }
     assert QUERIES.keys() == POSTGRES.keys() - of_many_writers
     for name, query in QUERIES.items():

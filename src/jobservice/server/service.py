@@ -13,6 +13,7 @@ from jobservice.config import Settings
 from jobservice.engine.bulk import Operations
 from jobservice.engine.claim import Leases
 from jobservice.engine.lead import Leader
+from jobservice.engine.leftovers import Leftovers
 from jobservice.engine.lookout import Lookout
 from jobservice.engine.parts import Parts, Signals
 from jobservice.engine.sweep import Sweeps
@@ -62,6 +63,13 @@ class Service:
             output=None if settings.database is None else files,
         )
         self._files = files
+        self._leftovers = Leftovers(
+            parts,
+            worker_id=worker_id,
+            remove_files=files.remove,
+            held=self._worker.held_jobs,
+            poll_s=settings.poll_s,
+        )
         self._leader = Leader(parts, server=worker_id, lease_s=settings.leader_lease_s)
         self._listener = Listener(settings, parts, feed, files, self._leases, worker_id=worker_id)
 
@@ -79,13 +87,16 @@ class Service:
 
     def start_loops(self, group: asyncio.TaskGroup) -> "list[asyncio.Task[None]]":
         """Set the loops going. One that ends by itself is a fault, and ends the service."""
-        return [
-            group.create_task(self._feed.run()),
-            group.create_task(self._worker.run()),
-            group.create_task(self._leases.hear_stops(self._worker_id)),
-            group.create_task(self._leases.hear_resumes()),
-            group.create_task(self._leader.run(self._duties)),
+        loops = [
+            self._feed.run(),
+            self._worker.run(),
+            self._leases.hear_stops(self._worker_id),
+            self._leases.hear_resumes(),
+            self._leader.run(self._duties),
         ]
+        if self._settings.database is not None:  # else there is no other server
+            loops.append(self._leftovers.run(self._worker.adopted))
+        return [group.create_task(each) for each in loops]
 
     def _duties(self, parts: Parts) -> list[Coroutine[object, object, None]]:
         """What this server does while it leads."""

@@ -507,7 +507,7 @@ class Store(
         """Remove every row of final jobs whose deletion was asked for; leave tombstones.
 
         False also while children of a job are yet to be told of its end, and where one changed in the
-        same transaction.
+        same transaction. What is left at other servers, `list_left_files` tells.
         """
 
     async def forget(self, *, before: dt.datetime, limit: int) -> int:

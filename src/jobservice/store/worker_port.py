@@ -1,6 +1,7 @@
 """The store port's verbs about workers; see the head of `port.py` for what holds for all of them."""
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Protocol
 
 from jobservice.model.worker import Drain, Placement, Worker, WorkerInfo
@@ -40,7 +41,23 @@ class WorkerStore(Protocol):
         """
 
     async def forget_workers(self, *, before: dt.datetime) -> int:
-        """Drop workers without a lease that were not heard of since; returns how many."""
+        """Drop workers without a lease that were not heard of since; returns how many.
+
+        What is known of files that are left with them goes too.
+        """
+
+    async def list_left_files(
+        self, worker_id: str, *, after: str, limit: int
+    ) -> list[tuple[str, int]]:
+        """Deleted jobs whose files are left with a worker, by id, behind one.
+
+        Each comes with the number of its last attempt there. A delete notes them in its transaction,
+        for the embedded workers of other servers than the one that leads: that one has removed its own
+        files before, and a worker on another host needs nobody. None where there is one server.
+        """
+
+    async def forget_left_files(self, worker_id: str, job_ids: Sequence[str]) -> None:
+        """The files of these jobs are left with the worker no more."""
 
     async def find_worker(self, worker_id: str) -> Worker | None:
         """One worker."""

@@ -65,6 +65,11 @@ class Server:
         assert self.process is not None
         return self.process.pid
 
+    @property
+    def worker_id(self) -> str:
+        """Of its worker, once it has begun."""
+        return (self.data_dir / "worker-id").read_text().strip()
+
     def start(self, *, may_end: bool = False) -> Self:
         """Start the service and wait until it is ready; with `may_end`, or until it has ended."""
         self.spawn()
@@ -184,11 +189,6 @@ class RemoteWorker(Server):
     def spawn(self) -> None:
         self._log_begin = self.log_path.stat().st_size if self.log_path.exists() else 0
         super().spawn()
-
-    @property
-    def worker_id(self) -> str:
-        """Of this worker, once it has begun."""
-        return (self.data_dir / "worker-id").read_text().strip()
 
     def _ready_or_ended(self) -> bool:
         assert self.process is not None

@@ -127,6 +127,10 @@ class Worker:
             self._executor.stop(running)
         self._records.set()
 
+    def held_jobs(self) -> set[str]:
+        """The jobs of which it has an attempt that runs, is about to, or is still to be told of."""
+        return {fence.job_id for fence in self._book.held()}
+
     async def drain(self, *, stop_jobs: bool, timeout_s: float) -> None:
         """Claim nothing more, hand back what has no process, record what ended.
 

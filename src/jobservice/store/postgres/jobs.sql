@@ -233,10 +233,16 @@ USING (SELECT * FROM rows(tenant text, job_id text)) AS gone
 WHERE job_specs.tenant = gone.tenant AND job_specs.job_id = gone.job_id
 
 -- name: delete_attempts
--- Remove what belongs to deleted jobs.
-DELETE FROM attempts
-USING (SELECT * FROM rows(tenant text, job_id text)) AS gone
-WHERE attempts.tenant = gone.tenant AND attempts.job_id = gone.job_id
+-- Remove what belongs to deleted jobs, and note where another server than the one that deletes them has files.
+WITH ended AS (
+    DELETE FROM attempts
+    USING (SELECT * FROM rows(tenant text, job_id text, server text)) AS gone
+    WHERE attempts.tenant = gone.tenant AND attempts.job_id = gone.job_id
+    RETURNING attempts.worker_id, attempts.job_id, attempts.attempt, gone.server)
+INSERT INTO left_files (worker_id, job_id, attempt)
+SELECT worker_id, job_id, attempt FROM ended
+WHERE worker_id <> server
+    AND (SELECT embedded FROM workers WHERE workers.worker_id = ended.worker_id)
 
 -- name: delete_events
 -- Remove the events of jobs.

@@ -20,6 +20,7 @@ from jobservice.store.postgres import reads, schedule_reads, worker_reads
 from jobservice.store.postgres.connect import is_pooled
 from jobservice.store.postgres.hints import Hints
 from jobservice.store.postgres.lead import Led, TakeCall, leave_lead, take_lead
+from jobservice.store.postgres.left_files import forget_left_files
 from jobservice.store.postgres.migrate import upgrade
 from jobservice.store.postgres.reads import Readers
 from jobservice.store.postgres.writer import Writer
@@ -52,6 +53,7 @@ class PostgresStore(WritingStore[Writer | Led]):
         self._writers = writer, urgent
         self._writer = writer if lead is None else Led(writer, lead.epoch)
         self._urgent = urgent
+        self._server = "" if lead is None else lead.server
         self._readers = readers
         self._hints = hints
 
@@ -101,6 +103,16 @@ class PostgresStore(WritingStore[Writer | Led]):
 
     def led(self, lead: Lead) -> port.Store:
         return PostgresStore(*self._writers, self._readers, self._hints, lead=lead)
+
+    # files that are left with other servers
+
+    async def list_left_files(
+        self, worker_id: str, *, after: str, limit: int
+    ) -> list[tuple[str, int]]:
+        return await self._readers.run(worker_reads.list_left_files, worker_id, after, limit)
+
+    async def forget_left_files(self, worker_id: str, job_ids: Sequence[str]) -> None:
+        await self._writer.run(forget_left_files, (worker_id, job_ids))
 
     # reads
 

@@ -47,8 +47,9 @@ _KINDS = {
     "boolean": Kind.BOOLEAN,
     "jsonb": Kind.JSON,
 }
-_OWN = frozenset({LEDGER, "lead"})
-"""What is of this database alone: what was applied to it, and which of its servers leads."""
+_OWN = frozenset({LEDGER, "lead", "left_files"})
+"""What is of this database alone: what was applied to it, which of its servers leads, and what is left
+with the others."""
 _SHAPES = """
 SELECT tables.relname AS table, columns.attname AS column,
     format_type(columns.atttypid, NULL) AS type,

@@ -34,3 +34,12 @@ async def read_log(
     values = tenant, job_id, attempt, int(stream), offset
     row = await connection.fetchrow(QUERIES["read_log"].text, *values)
     return Piece(offset) if row is None else piece_of(row, offset)
+
+
+async def list_left_files(
+    connection: Connection, worker_id: str, after: str, limit: int
+) -> list[tuple[str, int]]:
+    """Deleted jobs whose files are left with a worker."""
+    values = worker_id, after, limit
+    rows = await connection.fetch(QUERIES["list_left_files"].text, *values)
+    return [(job_id, attempts) for job_id, attempts in rows]

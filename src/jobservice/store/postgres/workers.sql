@@ -65,3 +65,15 @@ LIMIT $2
 SELECT worker_id, count(*) FROM jobs
 WHERE lease_until_us IS NOT NULL
 GROUP BY worker_id
+
+-- name: list_left_files
+-- Deleted jobs whose files are left with a worker, by id, behind one.
+SELECT job_id, max(attempt) FROM left_files
+WHERE worker_id = $1 AND job_id > $2
+GROUP BY job_id
+ORDER BY job_id
+LIMIT $3
+
+-- name: forget_left_files
+-- Their files are left no more.
+DELETE FROM left_files WHERE worker_id = $1 AND job_id = ANY ($2)

@@ -230,9 +230,9 @@ WITH gone (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
 DELETE FROM job_specs WHERE (tenant, job_id) IN (SELECT * FROM gone)
 
 -- name: delete_attempts
--- Remove what belongs to deleted jobs.
-WITH gone (tenant, job_id) AS (VALUES /*each*/ (:tenant, :job_id) /*end*/)
-DELETE FROM attempts WHERE (tenant, job_id) IN (SELECT * FROM gone)
+-- Remove what belongs to deleted jobs. The one server there is has removed the files.
+WITH gone (tenant, job_id, server) AS (VALUES /*each*/ (:tenant, :job_id, :server) /*end*/)
+DELETE FROM attempts WHERE (tenant, job_id) IN (SELECT tenant, job_id FROM gone)
 
 -- name: delete_events
 -- Remove the events of jobs, each chain from its newest back to its first.

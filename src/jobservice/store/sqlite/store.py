@@ -93,6 +93,17 @@ class SqliteStore(WritingStore[Writer]):
         del lead
         return self
 
+    # files that are left with other servers: there are none
+
+    async def list_left_files(
+        self, worker_id: str, *, after: str, limit: int
+    ) -> list[tuple[str, int]]:
+        del worker_id, after, limit
+        return []
+
+    async def forget_left_files(self, worker_id: str, job_ids: Sequence[str]) -> None:
+        del worker_id, job_ids
+
     # reads
 
     async def list_live(self, worker_id: str) -> list[port.LiveAttempt]:

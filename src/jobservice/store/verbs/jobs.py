@@ -35,7 +35,6 @@ _MOVING = frozenset({"priority", "queue"})
 _MAY_BE_HELD = WAITING - {State.HELD}
 _BELONGINGS = (
     "delete_specs",
-    "delete_attempts",
     "delete_progress",
     "delete_dependents",
     "delete_dependencies",
@@ -483,6 +482,8 @@ class DeleteCall:
 
     keys: Sequence[JobKey]
     now_us: int
+    server: str = ""
+    """Who has removed their files, as far as they are with it."""
 
 
 async def delete_jobs(tx: Transaction, calls: Sequence[DeleteCall]) -> list[list[bool]]:
@@ -493,9 +494,10 @@ async def delete_jobs(tx: Transaction, calls: Sequence[DeleteCall]) -> list[list
         del jobs[parents[n]]
     tombstones: list[Sequence[Any]] = []
     chains: list[Sequence[Any]] = []
+    ran: list[Sequence[Any]] = []
     told = tx.told()  # what is not written yet would be written behind the delete
 
-    def delete(key: JobKey, now_us: int) -> bool:
+    def delete(key: JobKey, call: DeleteCall) -> bool:
         ids = key.tenant, key.job_id
         job = None if ids in told else jobs.pop(ids, None)
         if job is None or job.state not in FINAL or not job.delete_requested:
@@ -508,17 +510,19 @@ async def delete_jobs(tx: Transaction, calls: Sequence[DeleteCall]) -> list[list
                 job.revision,
                 job.state,
                 job.attempt_count,
-                now_us,
+                call.now_us,
             )
         )
+        ran.append((key.tenant, key.job_id, call.server))
         chains.append((key.tenant, key.job_id, job.last_position))
         return True
 
-    answers = [[delete(key, call.now_us) for key in call.keys] for call in calls]
+    answers = [[delete(key, call) for key in call.keys] for call in calls]
     gone = [(row[1], row[2]) for row in tombstones]
     await change(tx, "delete_jobs", gone)
     for name in () if mutant("delete.leaves_rows") else _BELONGINGS:
         await tx.write(name, gone)
+    await tx.write("delete_attempts", ran)
     await tx.write("delete_events", chains)
     await tx.write("insert_tombstones", tombstones)
     return answers

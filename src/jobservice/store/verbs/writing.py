@@ -55,6 +55,8 @@ class WritingStore(port.Store, Generic[AnyWriter]):
     _writer: AnyWriter
     _urgent: AnyWriter
     """What leases are prolonged with, however busy the other is; perhaps the same."""
+    _server = ""
+    """Which server leads, where the store is that of a lead."""
 
     # submit
 
@@ -181,7 +183,8 @@ class WritingStore(port.Store, Generic[AnyWriter]):
         return await self._writer.run(queues.delete_limit, (tenant, kind, name))
 
     async def delete_jobs(self, keys: Sequence[port.JobKey], *, now: dt.datetime) -> list[bool]:
-        return await self._writer.run(jobs.delete_jobs, jobs.DeleteCall(keys, to_us(now)))
+        call = jobs.DeleteCall(keys, to_us(now), self._server)
+        return await self._writer.run(jobs.delete_jobs, call)
 
     async def forget(self, *, before: dt.datetime, limit: int) -> int:
         return await self._writer.run(jobs.forget, (to_us(before), limit))
