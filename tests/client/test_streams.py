@@ -219,3 +219,15 @@ def test_patience_has_an_end(tmp_path: Path) -> None:
         pytest.raises(Unavailable),
     ):
         list(client.watch())
+
+
+def test_a_watch_that_is_resumed_behind_its_snapshot_repeats_nothing() -> None:
+    cursor = streams.WatchCursor([])
+
+    def event(revision: int, kind: EventKind = EventKind.STARTED) -> pb.WatchJobsResponse:
+        told = pb.JobEvent(job_id="j", revision=revision, kind=int(kind))  # type: ignore[arg-type]
+        return pb.WatchJobsResponse(event=told)
+
+    assert cursor.is_news(pb.WatchJobsResponse(snapshot=pb.Job(job_id="j", revision=2)))
+    assert [cursor.is_news(event(n)) for n in (1, 2, 3, 4)] == [False, False, True, True]
+    assert cursor.is_news(event(4, EventKind.PROGRESS))

@@ -7,7 +7,7 @@ knows no channel: the transport loop opens streams, waits, and asks it again.
 from collections.abc import Sequence
 
 from jobservice.client.values import LogChunk, Stream
-from jobservice.model.event import Event
+from jobservice.model.event import UNNUMBERED, Event, EventKind
 from jobservice.model.job import Job
 from jobservice.model.lifecycle import FINAL
 from jobservice.wire import convert
@@ -23,10 +23,26 @@ class WatchCursor:
         self._job_ids = list(job_ids)
         self.resume_token = resume_token
         """Of the last response behind the snapshot; empty before."""
+        self._shown: dict[str, int] = {}
+        """The revisions that jobs had in the snapshot, until a later one is told."""
 
     def request(self) -> pb.WatchJobsRequest:
         """The watch from here on; within the snapshot, from its beginning."""
         return pb.WatchJobsRequest(job_ids=self._job_ids, resume_token=self.resume_token)
+
+    def is_news(self, response: pb.WatchJobsResponse) -> bool:
+        """Whether the snapshot did not say it.
+
+        A watch that is resumed right behind it tells again what happened while it was made.
+        """
+        if response.HasField("snapshot"):
+            self._shown[response.snapshot.job_id] = response.snapshot.revision
+        if not response.HasField("event") or response.event.job_id not in self._shown:
+            return True
+        event, shown = response.event, self._shown[response.event.job_id]
+        if event.revision > shown:
+            del self._shown[event.job_id]
+        return event.revision > shown or EventKind(event.kind) in UNNUMBERED
 
     def took(self, response: pb.WatchJobsResponse) -> None:
         """The response was handed on."""

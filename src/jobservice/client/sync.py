@@ -380,7 +380,8 @@ class Client(OperationCalls):
             try:
                 for response in self._stream(self._stub.WatchJobs, cursor.request(), deadline):
                     patience.answered()
-                    yield response
+                    if cursor.is_news(response):
+                        yield response
                     cursor.took(response)
             except ResumeTokenExpired:
                 cursor.begin_again()

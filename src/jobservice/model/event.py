@@ -36,6 +36,10 @@ class EventKind(enum.IntEnum):
     """The turn of an array came."""
 
 
+UNNUMBERED = frozenset({EventKind.PROGRESS, EventKind.DELETED})
+"""Kinds that carry the number of the event before them."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened to a job.

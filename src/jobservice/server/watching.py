@@ -6,7 +6,7 @@ from google.protobuf.message import Message
 
 from jobservice.engine.parts import Parts
 from jobservice.engine.watch import ChangeFeed, Subscription
-from jobservice.model.event import Change, Event, EventKind
+from jobservice.model.event import UNNUMBERED, Change, Event, EventKind
 from jobservice.model.job import Job
 from jobservice.model.lifecycle import ACTIVE, FINAL
 from jobservice.store.port import JobKey, JobQuery, Order
@@ -126,14 +126,10 @@ class _Watch:
         if self.job_ids and event.job_id not in self.job_ids:
             return False
         told = self._revisions.get(event.job_id, 0)
-        if event.revision <= told and event.kind not in _UNNUMBERED:
+        if event.revision <= told and event.kind not in UNNUMBERED:
             return False
         if event.revision > told:
             self._revisions.pop(event.job_id, None)
         if event.state in FINAL or event.kind is EventKind.DELETED:
             self._open.discard(event.job_id)
         return True
-
-
-_UNNUMBERED = frozenset({EventKind.PROGRESS, EventKind.DELETED})
-"""Events that carry the number of the one before them."""
