@@ -51,6 +51,7 @@ class Network:
         self.has_no_store = False
         self.sleeps_s = 0.0
         """How long the host of the worker sleeps once it was granted a lease; it is cut off then."""
+        self.loses_starts = False
         self.finished: list[Fence] = []
 
     def _pass(self) -> None:
@@ -75,6 +76,8 @@ class Network:
 
     async def start(self, starts: Sequence[AttemptStart]) -> Sequence[bool]:
         self._pass()
+        if self.loses_starts:
+            raise StoreUnavailable
         return await self._leases.start(starts)
 
     async def finish(self, ends: Sequence[AttemptEnd]) -> Sequence[bool]:
@@ -232,7 +235,7 @@ async def bench(idle: Bench) -> AsyncIterator[Bench]:
 async def test_what_runs_goes_on_while_somebody_answers(bench: Bench) -> None:
     await bench.submit()
     fence = await bench.runs()
-    await bench.beats(20)
+    await bench.beats(8)
     assert list(bench.executor.running) == [fence]
     assert await bench.sweeps.expire() == 0
 
@@ -262,7 +265,7 @@ async def test_an_answer_that_the_store_is_away_is_an_answer(bench: Bench) -> No
     await bench.submit()
     fence = await bench.runs()
     bench.network.has_no_store = True
-    await bench.beats(20)
+    await bench.beats(8)
     assert list(bench.executor.running) == [fence]
     bench.network.has_no_store = False
     await bench.beats()
@@ -333,7 +336,7 @@ async def test_in_company_all_ends_at_twenty_seconds_without_the_store_and_nothi
     job_id = await inside.submit()
     fence = await inside.runs()
     await inside.minds()
-    await inside.beats(20)
+    await inside.beats(8)
     assert list(inside.executor.running) == [fence]
     inside.network.is_cut = True
     assert await inside.pass_alone(SILENT_S - 1) == []
@@ -351,6 +354,24 @@ async def test_in_company_all_ends_at_twenty_seconds_without_the_store_and_nothi
         await inside.pass_alone(1)
         await SystemClock().sleep(0.005)
     assert max(each.epoch for each in inside.executor.orders) == 2
+
+
+async def test_what_ran_unheard_and_ended_in_silence_is_lost_and_not_handed_back(
+    inside: Bench,
+) -> None:
+    await inside.minds()
+    inside.network.sleeps_s = 1.0
+    inside.network.loses_starts = True
+    job_id = await inside.submit()
+    fence = await inside.runs()
+    assert await inside.pass_alone(SILENT_S) == [fence]
+    await inside.until(lambda: not inside.executor.ended)
+    inside.network.is_cut = False
+    while len(inside.executor.orders) < 2:
+        inside.clock.advance(1)
+        await inside.sweeps.expire()
+        await SystemClock().sleep(0.005)
+    assert (await inside.job(job_id)).lost_count == 1
 
 
 async def test_who_was_cut_off_before_the_other_came_keeps_its_jobs(inside: Bench) -> None:

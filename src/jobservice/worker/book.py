@@ -46,6 +46,7 @@ class Book:
         self.running: dict[Fence, Entry] = {}
         self._disowned: set[Fence] = set()
         """Those of the running ones that have lost their lease: their jobs may be claimed anew."""
+        self._silenced: set[Fence] = set()
         self.unrecorded = Records()
         self._recording = Records()
         self._early_stops: collections.OrderedDict[Fence, None] = collections.OrderedDict()
@@ -85,11 +86,17 @@ class Book:
         if fence in self.running:
             self._disowned.add(fence)
 
-    def forget(self, fences: Iterable[Fence]) -> None:
+    def silence(self, fences: Sequence[Fence]) -> None:
         """Attempts have ended of which nothing is to be told."""
         for fence in fences:
             self.running.pop(fence, None)
             self._disowned.discard(fence)
+        self._silenced.update(fences)
+
+    def keep_silenced(self, live: Iterable[Fence]) -> set[Fence]:
+        """Those that ended in silence and whose leases are still live; the others are forgotten."""
+        self._silenced.intersection_update(live)
+        return self._silenced
 
     def forget_held(self) -> None:
         """The executor is connected anew, and says what there is."""

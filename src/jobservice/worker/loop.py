@@ -100,7 +100,7 @@ class Worker:
         """When a call was made that a server answered, of the monotonic clock."""
         self._kept_until_s = 0.0
         self._is_claim_unknown = False
-        """Whether a claim failed: leases may be ours that we do not know of."""
+        """Whether leases may be ours that no claim told us of, or that we have dropped unstarted."""
         dispatcher.on_stop(self.stop)
         dispatcher.on_contact(self._hear_answer)
 
@@ -292,14 +292,19 @@ class Worker:
         return min(self._poll_s, self._lease_s * LONGEST_POLL)
 
     async def _hand_back_unknown(self) -> None:
-        """A claim failed, and may have been granted all the same: nobody would start what it leased."""
+        """A claim failed, and may have been granted all the same: nobody would start what it leased.
+
+        What ended in silence is left to run out as lost: it had a process, which nobody may know yet.
+        """
         live = await self._dispatcher.list_live(self._worker_id)
-        await self._account_for(self._unheld(live), only_unstarted=True)
+        silenced = self._book.keep_silenced(each.fence for each in live)
+        unheld = [each for each in self._unheld(live) if each.fence not in silenced]
+        await self._account_for(unheld, only_unstarted=True)
         self._is_claim_unknown = False
 
     def _claimable(self) -> int:
         book = self._book
-        if self._slots == 0 or len(book.unrecorded.ends) > UNRECORDED:
+        if self._slots == 0 or len(book.unrecorded.ends) > UNRECORDED or self._is_silent():
             return 0
         wanted = self._slots + self._ahead.leases() - len(book.running) - len(book.pending)
         return min(wanted, CLAIM_BATCH)
@@ -342,7 +347,7 @@ class Worker:
             if isinstance(each, Ended) and each.silenced and self._minds
         ]
         if silenced:
-            self._book.forget(silenced)
+            self._book.silence(silenced)
             self._executor.acknowledge(silenced)
             self._log.warning(
                 "attempts_ended_in_silence", attempts=[str(each) for each in silenced]
@@ -496,7 +501,9 @@ class Worker:
     def _hear_answer(self, called_s: float) -> None:
         """A call was answered that was made then: by a server, or by the store where we are in one."""
         if self._is_silent(called_s):
-            self._book.pending.clear()  # these leases run out, or have gone to another
+            self._book.pending.clear()  # those that have not gone to another are handed back
+            self._is_claim_unknown = True
+            self._room.set()
         self._answered_s = max(self._answered_s, called_s)
         if not self._minds:
             self._minds = True
