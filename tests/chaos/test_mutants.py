@@ -19,7 +19,7 @@ CAUGHT_BY = {
     "cancel.answered_early": (
         "client/test_jobs.py::test_cancel_that_waits_returns_when_it_is_final"
     ),
-    "commit.answered_early": "store/test_writer.py::test_calls_that_wait_are_committed_together",
+    "commit.answered_early": "store/test_writer.py::test_no_call_is_answered_before_its_commit",
     "commit.unsynced": "store/test_disk.py::test_what_is_acknowledged_was_synced",
     "delete.leaves_files": (
         "blobs/test_disk.py"

@@ -12,6 +12,7 @@ import pytest
 from jobservice.errors import DeadlineExceeded, Internal, LimitExceeded, StoreUnavailable
 from jobservice.model.lifecycle import State
 from jobservice.store.port import JobKey, JobQuery, Order, StopRequest
+from jobservice.store.sqlite import writer
 from jobservice.store.sqlite.store import SqliteStore
 from jobservice.testing.invariants import check_invariants
 from tests.conformance.values import (
@@ -72,6 +73,27 @@ async def test_calls_that_wait_are_committed_together(store: SqliteStore) -> Non
     await asyncio.gather(*[store.insert_jobs([new_job()]) for _ in range(400)])
     assert len(await states(store)) == 400
     assert commits <= 40
+
+
+async def test_no_call_is_answered_before_its_commit(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    before_commit: asyncio.Future[None] = loop.create_future()
+    may_go_on = threading.Event()
+
+    def halt(place: str) -> None:
+        if place == "store.before_commit":
+            loop.call_soon_threadsafe(before_commit.set_result, None)
+            may_go_on.wait(10)
+
+    monkeypatch.setattr(writer, "failpoint", halt)
+    call = asyncio.ensure_future(store.insert_jobs([new_job()]))
+    await reached(before_commit)
+    answered = (await asyncio.wait([call], timeout=0.01))[0]
+    may_go_on.set()
+    await call
+    assert not answered
 
 
 async def test_a_faulty_call_leaves_nothing_behind(store: SqliteStore, path: Path) -> None:
