@@ -152,6 +152,7 @@ async def test_it_ends_with_its_last_index(store: Store) -> None:
     assert (found.state, found.reason, found.ended_at) == (State.SUCCEEDED, Reason.NONE, at(10))
 
 
+@pytest.mark.slow
 async def test_items_come_in_pieces_and_in_order(store: Store) -> None:
     items = tuple(f"item {n}" for n in range(1_150))
     new = await opened(store, len(items), items=items)

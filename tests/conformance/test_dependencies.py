@@ -325,6 +325,7 @@ async def test_the_first_cause_is_carried_down(store: Store) -> None:
     await settled(store)
 
 
+@pytest.mark.slow
 async def test_a_long_chain_is_skipped_in_bounded_pieces(store: Store) -> None:
     chain = [new_job(priority=100)]
     for _ in range(300):
@@ -341,6 +342,7 @@ async def test_a_long_chain_is_skipped_in_bounded_pieces(store: Store) -> None:
     assert list((await states(store)).values()).count(State.BLOCKED) == 300
 
 
+@pytest.mark.slow
 async def test_many_children_are_told_in_bounded_pieces(store: Store) -> None:
     [parent] = await insert_some(store)
     for _ in range(3):

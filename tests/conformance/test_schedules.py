@@ -491,6 +491,7 @@ async def test_a_deleted_schedule_is_gone_and_its_jobs_stay(engine: Engine) -> N
 # --- runs -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_runs_are_listed_in_pages_and_the_newest_are_kept(engine: Engine) -> None:
     await engine.create(
         Timing(every=MINUTE), misfire=Misfire(ALL, 100, 3 * HOUR), overlap=Overlap.ALLOW

@@ -26,6 +26,7 @@ def starts(service: VirtualService) -> list[dt.datetime]:
     return [event.at for event in service.events() if event.kind is EventKind.STARTED]
 
 
+@pytest.mark.slow
 def test_a_month_of_an_hourly_schedule_fires_each_hour() -> None:
     with VirtualService(Behaviour(after=5 * MINUTE), start=utc(2030, 1, 1, 0, 30)) as service:
         service.client.schedules.create("hourly", ["tick"], cron="0 * * * *")

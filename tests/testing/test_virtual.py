@@ -153,6 +153,7 @@ def test_the_same_seed_makes_the_same_history() -> None:
     assert history(2) != first
 
 
+@pytest.mark.slow
 def test_polls_as_in_production_change_nothing(begin: Begin) -> None:
     service = begin(Behaviour(1), poll=dt.timedelta(seconds=5))
     job = service.client.create(["false"], retry_policy=HOURLY)

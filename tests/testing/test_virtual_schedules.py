@@ -2,6 +2,8 @@
 
 import datetime as dt
 
+import pytest
+
 from jobservice.model.lifecycle import State
 from jobservice.model.schedule import Outcome
 from jobservice.testing.behaviour import Behaviour
@@ -11,6 +13,7 @@ MINUTE, HOUR, DAY = dt.timedelta(minutes=1), dt.timedelta(hours=1), dt.timedelta
 MARCH = dt.datetime(2027, 3, 1, tzinfo=dt.UTC)
 
 
+@pytest.mark.slow
 def test_a_month_with_a_change_of_the_clocks() -> None:
     with VirtualService(start=MARCH) as service:
         service.client.schedules.create(

@@ -25,6 +25,7 @@ from jobservice.store.sqlite.backup import backup, restore
 from jobservice.store.sqlite.store import SqliteStore
 from jobservice.testing.executor import ScriptedExecutor
 from jobservice.testing.invariants import check_invariants
+from jobservice.worker import loop
 from jobservice.worker.loop import Worker
 
 T = TypeVar("T")
@@ -250,6 +251,7 @@ async def test_ends_wait_for_a_store_that_is_away(
         return await finish(ends)
 
     monkeypatch.setattr(bench.leases, "finish", failing)
+    monkeypatch.setattr(loop, "RETRY_S", (0.01,) * len(loop.RETRY_S))
     async with running(bench.worker()):
         [fence] = await bench.runs(1)
         bench.executor.end(fence, exit_code=0)
