@@ -6,10 +6,23 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from jobservice.clock import to_us
+from jobservice.errors import StoreUnavailable
 from jobservice.model.job import Job
-from jobservice.store.postgres import floors
+from jobservice.model.limit import Limit, LimitKind
+from jobservice.store.postgres import floors, writer
 from jobservice.store.postgres.store import PostgresStore
-from tests.conformance.values import at, claim, ended, insert, insert_some, key_of, new_job
+from tests.conformance.values import (
+    at,
+    claim,
+    end,
+    ended,
+    finish,
+    insert,
+    insert_some,
+    key_of,
+    new_job,
+)
 from tests.postgres import Postgres
 
 
@@ -111,3 +124,68 @@ async def test_without_dead_rows_there_are_no_floors(
     await insert_some(stores[1], 3)
     await _claimed(stores[1])
     assert not _is_on(stores[1])
+
+
+# --- the floor of the leases ------------------------------------------------------------------
+
+
+@pytest.fixture
+async def limited(postgres: Postgres) -> AsyncIterator[list[PostgresStore]]:
+    """What two servers have open, which may run one job together; four wait."""
+    url = await postgres.lend()
+    opened = [await PostgresStore.open(url) for _ in range(2)]
+    await opened[0].save_limit(Limit("", LimitKind.SERVICE, max_running=1), now=at(0))
+    await insert_some(opened[0], 4)
+    yield opened
+    for store in opened:
+        await store.close()
+    await postgres.take_back(url)
+
+
+async def test_what_was_leased_long_ago_counts_until_it_ends(limited: list[PostgresStore]) -> None:
+    [first] = await claim(limited[0])
+    for seconds in range(100, 500, 100):
+        assert [await claim(each, now=at(seconds)) for each in limited] == [[], []]
+    await finish(limited[1], end(first.fence))
+    assert len(await claim(limited[0], now=at(500))) == 1
+
+
+async def test_what_a_server_leased_whose_clock_is_behind_counts(
+    limited: list[PostgresStore],
+) -> None:
+    store, behind = limited
+    [first] = await claim(store)
+    await finish(store, end(first.fence))
+    [second] = await claim(store, now=at(100))
+    await finish(store, end(second.fence))
+    assert store._writers[0].floors.leases_us > to_us(at(80))
+    assert len(await claim(behind, now=at(95))) == 1
+    assert await claim(store, now=at(101)) == []
+
+
+async def test_an_end_that_was_undone_leaves_its_lease_counted(
+    limited: list[PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = limited[0]
+    [first] = await claim(store)
+
+    def fail(place: str) -> None:
+        raise OSError(place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "failpoint", fail)
+        answers = await asyncio.gather(
+            finish(store, end(first.fence)), claim(store, now=at(100)), return_exceptions=True
+        )
+    assert [type(each) for each in answers] == [StoreUnavailable] * 2
+    assert await claim(store, now=at(101)) == []
+
+
+async def test_another_connection_begins_without_a_floor(limited: list[PostgresStore]) -> None:
+    store = limited[0]
+    await claim(store, now=at(100))
+    connection = store._writers[0]._connection
+    assert connection is not None
+    connection.terminate()
+    await insert_some(store)
+    assert store._writers[0].floors.leases_us == 0

@@ -108,9 +108,10 @@ WHERE jobs.tenant = claimed.tenant AND jobs.job_id = claimed.job_id
     AND jobs.state + 0 = {State.QUEUED}
 
 -- name: find_held
--- What the live leases hold: queues and keys, and how many leases hold just these.
-SELECT tenant, queue, keys, count(*)
-FROM (SELECT tenant, queue, keys FROM jobs WHERE lease_until_us IS NOT NULL OFFSET 0) AS live
+-- What the live leases hold that end no sooner than an instant: queues and keys, how many leases hold just
+-- these, and when the first of them ends.
+SELECT tenant, queue, keys, count(*), min(lease_until_us)
+FROM (SELECT tenant, queue, keys, lease_until_us FROM jobs WHERE lease_until_us >= $1 OFFSET 0) AS live
 GROUP BY tenant, queue, keys
 
 -- name: find_rules

@@ -10,6 +10,10 @@ What this server inserts lowers the floor of its lane, so it is found in its ord
 below a floor otherwise (another server inserts a job of higher priority, or opens a lane; a job whose
 attempt was lost is back) waits for the next whole walk, about a second. What a user moves, releases,
 edits or retries here has the next claim walk over all. Nothing is lost: a floor is kept for no longer.
+
+The leases have a floor of their own, which is exact, for limits rest on it: when the first of them ended
+as they were walked over last, but before that instant. Leases that are granted or prolonged after that
+end later, unless the clock of their server is behind by a whole lease more than servers may be apart.
 """
 
 import asyncio
@@ -29,6 +33,8 @@ DEAD_ROWS = 5_000
 KEPT_S = 1.0
 PART = 20
 """Floors are kept for so long, or so many times as long as the whole walk took."""
+APART_US = 10_000_000
+"""How far the clocks of servers may be apart, with some to spare, and how old the floor of leases is."""
 LANES = 100
 """With more lanes no floors are kept."""
 
@@ -54,6 +60,8 @@ class Floors:
         self._floors: dict[Lane, Floor] = {}
         self._over: asyncio.TimerHandle | None = None
         """Set while the floors hold."""
+        self.leases_us = 0
+        """No live lease ends before."""
 
     def known(self) -> list[Row]:
         """The lanes with their floors; empty where all of them are to be looked at."""

@@ -301,7 +301,7 @@ async def find_limit(
 
 async def list_use(connection: Connection) -> Use:
     """What the live leases of all tenants hold."""
-    return use_of(await connection.fetch(QUERIES["find_held"].text))
+    return use_of(held for *held, _ in await connection.fetch(QUERIES["find_held"].text, 0))
 
 
 async def find_rules(

@@ -66,6 +66,8 @@ class Transaction(Savepoints):
     def __init__(self, connection: Connection, begin_at: Floors) -> None:
         self.changed = False
         """Whether there is something for others to look at."""
+        self.leases_us: int | None = None
+        """The floor of the leases once this is committed, where it was looked at."""
         self._connection = connection
         self._floors = begin_at
         self._told = 0
@@ -173,6 +175,13 @@ class Transaction(Savepoints):
             await self.read_all("lock_claims")
         return True
 
+    async def find_held(self, now_us: int) -> Sequence[Any]:
+        """From the floor of the leases on, which is raised once this is committed."""
+        found = await self._read_all("find_held", self._floors.leases_us)
+        earliest_us = min((lease_until_us for *_, lease_until_us in found), default=now_us)
+        self.leases_us = min(earliest_us, now_us - floors.APART_US)
+        return [held for *held, _ in found]
+
     async def find_job(self, key: JobKey) -> Job | None:
         return await reads.find_job(self._connection, key)
 
@@ -210,6 +219,7 @@ class Transaction(Savepoints):
         await self._connection.execute("ROLLBACK TO SAVEPOINT part")
         await self._connection.execute("RELEASE SAVEPOINT part")
         self._told, self._events, self._kept = 0, [], []
+        self.leases_us = None
 
 
 def _part(name: tuple[str, str]) -> int:

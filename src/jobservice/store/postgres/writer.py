@@ -180,11 +180,14 @@ class Writer:
             self._drop(connection)
             raise _Unknown from error
         failpoint("store.after_commit")
+        if transaction.leases_us is not None:
+            self.floors.leases_us = transaction.leases_us
         return transaction.changed
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = None
+            self.floors.leases_us = 0  # the database may be another, or of an earlier time
             async with asyncio.timeout(self._statement_s):
                 self._connection = await connect(self._url, self._statement_s)
         return self._connection

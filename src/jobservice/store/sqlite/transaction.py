@@ -68,6 +68,10 @@ class Transaction(Savepoints):
     async def alone(self) -> bool:
         return False  # there is one writer
 
+    async def find_held(self, now_us: int) -> list[list[Any]]:
+        del now_us
+        return await self.read_all("find_held")
+
     async def find_job(self, key: JobKey) -> Job | None:
         return find_job(self._connection, key)
 

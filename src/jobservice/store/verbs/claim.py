@@ -230,7 +230,7 @@ class _Claiming:
                 return
             limited = any(lane.is_limited() for lane in lanes)
         if limited:
-            self._use = await held(self._tx)
+            self._use = await held(self._tx, self._call.now_us)
         if any(lane.asks for lane in lanes):
             for asks, count in await self._tx.read_all("find_taken", self._call.worker_id):
                 self._room.take(placement_of(asks), count)
@@ -380,7 +380,9 @@ class _Claiming:
             return
         if self._use is None:
             await self._tx.alone()
-            self._use = await held(self._tx)  # what was granted until now has no keys
+            self._use = await held(
+                self._tx, self._call.now_us
+            )  # what was granted until now has no keys
         self._rules |= await rules(self._tx, new)
         self._asked.update(new)
         self._has_rates = any(rule.rate is not None for rule in self._rules.values())

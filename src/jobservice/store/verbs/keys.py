@@ -89,9 +89,9 @@ async def wake(tx: Transaction, wanted: Mapping[Key, int]) -> int:
     return len(rows)
 
 
-async def held(tx: Transaction) -> Use:
-    """What the live leases hold."""
-    use = use_of(await tx.read_all("find_held"))
+async def held(tx: Transaction, now_us: int = 0) -> Use:
+    """What the live leases hold; with the instant, which may be an earlier one, it is found sooner."""
+    use = use_of(await tx.find_held(now_us))
     return ASIDE.setdefault("use", use) if mutant("limit.counted_aside") else use
 
 
@@ -136,7 +136,7 @@ async def _wake_parked(tx: Transaction, call: WakeCall) -> Woken:
     ]
     if not found:
         return Woken(0, None)
-    use, known = await held(tx), await rules(tx, found)
+    use, known = await held(tx, call.now_us), await rules(tx, found)
     wanted = {
         key: room for key in found if (room := _room(key, known.get(key), use.keys.get(key, 0)))
     }

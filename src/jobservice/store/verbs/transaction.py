@@ -74,6 +74,9 @@ class Transaction(Protocol):
             Whether others might have done so since this transaction read of them: read it again.
         """
 
+    async def find_held(self, now_us: int) -> Sequence[Row]:
+        """What the live leases hold, for `use_of`; no lease that is granted from now on ends before."""
+
     async def find_job(self, key: JobKey) -> Job | None:
         """One job in full, as it stands in this transaction."""
 
