@@ -14,11 +14,20 @@ import pytest
 
 from jobservice import Client, State
 from jobservice.model.job import AttemptState, Job
-from jobservice.testing.proxy import BLACK_HOLE, CALM, Proxy
+from jobservice.testing.proxy import BLACK_HOLE, CALM, Proxy, Trouble
 from jobservice.testing.server import Server
 from jobservice.testing.wait import wait_until
 from tests.integration.conftest import short_directory, tidy
-from tests.integration.remote import ENV, LEASE_S, holder_of, is_gone, logged, until, witness
+from tests.integration.remote import (
+    ENV,
+    LEASE_S,
+    at_work,
+    holder_of,
+    is_gone,
+    logged,
+    until,
+    witness,
+)
 from tests.postgres import Postgres
 
 SOCKET = ".s.PGSQL.5432"
@@ -177,3 +186,56 @@ def test_a_server_that_died_alone_is_given_up_by_a_drain(pair: Pair, tmp_path: P
         assert again.attempts[1].worker_id == worker_id(second)
         assert client.cancel(job, wait=True).state is State.CANCELLED
     assert not (tmp_path / "lock.overlap").exists()
+
+
+@pytest.mark.slow
+def test_a_server_that_lost_the_database_alone_does_not_keep_a_worker_going(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """The worker still reaches it, and the other not, which goes on giving jobs away."""
+    first, second = pair.first.start(), pair.second.start()
+    way = Proxy(second.unix_address, path=tmp_path / "way")
+    with (
+        way,
+        Client(second.unix_address) as client,
+        at_work(first.unix_address, way.address) as cut,
+    ):
+        for server in (first, second):
+            client.workers.drain(worker_id(server))
+        job, process = witness(client, tmp_path / "lock")
+        for each in (pair.proxy, way):
+            each.set(Trouble(refuses=True))  # so that the first one says at once what it has lost
+            each.cut()
+        with at_work(second.unix_address) as other:
+            overlap = tmp_path / "lock.overlap"
+            wait_until(
+                lambda: overlap.exists() or runs_again(client.get(job)),
+                timeout_s=60,
+                what="attempt 2",
+            )
+            assert not overlap.exists()
+            assert is_gone(process)
+            assert until(client, job, 2).attempts[-1].worker_id == other.worker_id
+            logged(cut, "attempts_ended_in_silence")
+            pair.proxy.set(CALM)
+            way.set(CALM)
+            assert client.cancel(job, wait=True).attempt_count == 2
+    assert not (tmp_path / "lock.overlap").exists()
+
+
+@pytest.mark.slow
+def test_a_worker_whose_servers_have_all_lost_the_database_goes_on(
+    pair: Pair, tmp_path: Path
+) -> None:
+    first = pair.first.start()
+    with Client(first.unix_address) as client, at_work(first.unix_address) as worker:
+        client.workers.drain(worker_id(first))
+        job, process = witness(client, tmp_path / "lock")
+        pair.proxy.set(BLACK_HOLE)
+        wait_until(lambda: pair.over_s() > LEASE_S, timeout_s=60, what="a lease that is over")
+        assert not is_gone(process)
+        pair.proxy.set(CALM)
+        before = client.workers.get(worker.worker_id).contact_at
+        wait_until(lambda: client.workers.get(worker.worker_id).contact_at > before)
+        assert not is_gone(process)
+        assert client.cancel(job, wait=True).attempt_count == 1

@@ -57,8 +57,8 @@ class Network:
     def _pass(self) -> None:
         if self.is_cut:
             raise Unavailable("The server does not answer.")
-        self._hear(self._clock.monotonic_s())
         if self.has_no_store:
+            self._hear(self._clock.monotonic_s())
             raise StoreUnavailable
 
     async def register(self, info: WorkerInfo) -> float:
@@ -91,7 +91,10 @@ class Network:
 
     async def extend(self, worker_id: str, fences: Sequence[Fence]) -> Sequence[LeaseAnswer]:
         self._pass()
-        return await self._leases.extend(worker_id, fences)
+        called_s = self._clock.monotonic_s()
+        answers = await self._leases.extend(worker_id, fences)
+        self._hear(called_s)
+        return answers
 
     async def report_progress(self, reports: Sequence[ProgressReport]) -> Sequence[bool]:
         self._pass()

@@ -4,11 +4,12 @@ Three loops share one book: claim, record, extend. When the connection to the ex
 three end, the executor is connected again, and what it knows is reconciled with the leases of the
 store before anything new is claimed (`adopt`).
 
-A worker on another host also minds the time since a server last answered it. After two thirds of a
-lease everything is ended at once that it runs, for it may be given to another soon; nothing is told of
-that, and the leases run out. It is the executor that does so, which is told after each answer how long
-it may go on: so this holds also while the worker is frozen or dead. A worker in the process of a server
-does the same by the answers of the store, from the first one on that tells of other workers.
+A worker on another host also minds the time since its leases were prolonged, or all servers said that
+their database is away. After two thirds of a lease everything is ended at once that it runs, for it may
+be given to another soon; nothing is told of that, and the leases run out. It is the executor that does
+so, which is told each time how long it may go on: so this holds also while the worker is frozen or dead.
+A worker in the process of a server does the same, from the first answer of the store on that tells of
+other workers.
 """
 
 import asyncio
@@ -97,7 +98,7 @@ class Worker:
         self._minds = not info.embedded
         """Whether to end everything in silence: for good once there was an answer to count it from."""
         self._answered_s = 0.0
-        """When a call was made that a server answered, of the monotonic clock."""
+        """Since when no lease of ours can have been given away, of the monotonic clock."""
         self._kept_until_s = 0.0
         self._is_claim_unknown = False
         """Whether leases may be ours that no claim told us of, or that we have dropped unstarted."""
@@ -169,12 +170,10 @@ class Worker:
         known = await self._executor.connect(self._hear, self._lost.set)
         self._connected = True
         self._kept_until_s = 0.0
-        self._keep()
         await self._adopt(known, await self._dispatcher.list_live(self._worker_id))
-        if self._info.embedded:
-            await self._prolong(self._book.held())
-            if not self._minds:  # and the store knows it now: one of before may have had company
-                self._executor.keep_until(None)
+        await self._prolong(self._book.held())
+        if not self._minds:  # and the store knows it now: one of before may have had company
+            self._executor.keep_until(None)
         if self._files is not None:
             await self._files.keep_only([(each.fence.job_id, each.fence.attempt) for each in known])
         self.adopted.set()
@@ -499,7 +498,7 @@ class Worker:
     # --- how long without an answer -----------------------------------------------------------
 
     def _hear_answer(self, called_s: float) -> None:
-        """A call was answered that was made then: by a server, or by the store where we are in one."""
+        """Nobody can have been given a lease of ours until then, and for one lease after it."""
         if self._is_silent(called_s):
             self._book.pending.clear()  # those that have not gone to another are handed back
             self._is_claim_unknown = True

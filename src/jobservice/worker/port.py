@@ -58,10 +58,11 @@ class Dispatcher(Protocol):
         """Have `hear` called with attempts that are to end. A hint: `extend` tells it too."""
 
     def on_contact(self, hear: Callable[[float], None]) -> None:
-        """Have `hear` called with the monotonic instant of each call that a server answered, however.
+        """Have `hear` called with the monotonic instant since which the leases are known to be safe.
 
-        In the process of a server only for extensions that the store answered, and only once it knows of
-        other workers: whoever is told so ends what it runs when it is told nothing more.
+        That is when `extend` was called and prolonged them, or when all servers were asked and said that
+        their database is away. In the process of a server the first alone, and only once the store knows
+        of other workers: whoever is told so ends what it runs when it is told nothing more.
         """
 
 

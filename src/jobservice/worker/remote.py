@@ -1,9 +1,13 @@
 """The service as a worker on another host sees it: over gRPC, by any of several servers.
 
-One server is asked until it does not answer; then the next one is. One that answers that it cannot reach
-its database, or is about to leave, has answered, but is left too. Each call has a deadline that is short
-against the time of a lease, so that there is time to ask all of them before that is over. A call that
-fails is not made again here: the worker makes it again, with what has come since.
+One server is asked until it does not answer, or answers that it cannot reach its database or is about
+to leave; then the next one is. Each call has a deadline that is short against the time of a lease, so
+that there is time to ask all of them before that is over. A call that fails is not made again here: the
+worker makes it again, with what has come since.
+
+What counts as contact is that leases were prolonged; or that every server that there is says that the
+database is away, for then nobody takes them. One that says so alone may be cut off while another, which
+does not hear of us, gives our jobs away.
 """
 
 import asyncio
@@ -14,7 +18,13 @@ from typing import Any
 import grpc
 
 from jobservice.clock import Clock
-from jobservice.errors import JobServiceError, Unavailable
+from jobservice.errors import (
+    DeadlineExceeded,
+    JobServiceError,
+    StoreFull,
+    StoreUnavailable,
+    Unavailable,
+)
 from jobservice.model.attempt import Fence
 from jobservice.model.lease import (
     AttemptEnd,
@@ -40,6 +50,9 @@ FIRST_CALL_S = 5.0
 AGAIN_S = 1.0
 """After so long a broken stream of stops is opened anew."""
 STREAM_S = 3600.0
+STORE_IS_AWAY = StoreUnavailable, StoreFull, DeadlineExceeded
+"""What a server answers that can write nothing, for its database does not answer it or is full."""
+NEVER = float("-inf")
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -68,6 +81,8 @@ class RemoteService:
         self._call_s = FIRST_CALL_S
         self._now = 0
         """The place of the server that is asked."""
+        self._away_s = [NEVER] * len(addresses)
+        """When each was asked that answered then that its database is away, of the monotonic clock."""
         self._channel: grpc.aio.Channel | None = None
         self._left: asyncio.Queue[grpc.aio.Channel] = asyncio.Queue()
         """Connections that are to be closed; as many as there were failures since."""
@@ -119,12 +134,13 @@ class RemoteService:
         return unclaimed
 
     async def extend(self, worker_id: str, fences: Sequence[Fence]) -> Sequence[LeaseAnswer]:
-        answers: list[LeaseAnswer] = []
+        called_s, answers = self._clock.monotonic_s(), list[LeaseAnswer]()
         for batch in _batches(fences) or [()]:  # also without any it is a sign of life
             request = pb.ExtendLeasesRequest(
                 worker_id=worker_id, fences=map(wire.fence_message, batch)
             )
             answers += map(wire.to_answer, (await self._call("ExtendLeases", request)).answers)
+        self._hear_contact(called_s)
         return answers
 
     async def append_logs(self, appends: Sequence[LogAppend]) -> Sequence[int | None]:
@@ -196,7 +212,7 @@ class RemoteService:
         place, called_s = self._now, self._clock.monotonic_s()
         try:
             call = getattr(self._stub(), method)
-            answer = await call(request, timeout=wait_s + self._call_s)
+            return await call(request, timeout=wait_s + self._call_s)
         except grpc.RpcError as error:
             why = (error.details() or "").rpartition(": ")[2]  # the rest repeats the address
             raise self._failed(place, called_s, from_rpc_error(error), why) from None
@@ -204,8 +220,6 @@ class RemoteService:
             if _is_cancelled():
                 raise
             raise self._silent(place) from None
-        self._hear_contact(called_s)
-        return answer
 
     def _failed(
         self, place: int, called_s: float, error: JobServiceError, why: str
@@ -213,8 +227,11 @@ class RemoteService:
         if is_foreign(error):
             self._next(place)
             return self._silent(place, why)
-        self._hear_contact(called_s)
-        if isinstance(error, Unavailable):
+        if isinstance(error, STORE_IS_AWAY):
+            self._away_s[place] = called_s
+            if min(self._away_s) > NEVER:
+                self._hear_contact(min(self._away_s))
+        if isinstance(error, (Unavailable, *STORE_IS_AWAY)):
             self._next(place)
         return error
 

@@ -32,9 +32,9 @@ class WorkerServiceStub:
     lease; when the lease has gone to another the fence is stale, the answer says so, and nothing was written.
     The call may go to any server of the same database, and any call may be made again.
 
-    A worker that had no answer from any server for two thirds of the time of a lease ends what it runs and tells
-    nothing more of it; a lease is given to another one seven sixths of that time after its last extension.
-    An answer of UNAVAILABLE with a reason of ours is an answer too.
+    A worker that could not extend its leases for two thirds of their time ends what it runs and tells nothing
+    more of it; a lease is given to another one seven sixths of that time after its last extension. It may go on
+    when every server has answered, in that time, with STORE_UNAVAILABLE, STORE_FULL or DEADLINE_EXCEEDED.
     """
 
     @_typing.overload
@@ -80,9 +80,9 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     lease; when the lease has gone to another the fence is stale, the answer says so, and nothing was written.
     The call may go to any server of the same database, and any call may be made again.
 
-    A worker that had no answer from any server for two thirds of the time of a lease ends what it runs and tells
-    nothing more of it; a lease is given to another one seven sixths of that time after its last extension.
-    An answer of UNAVAILABLE with a reason of ours is an answer too.
+    A worker that could not extend its leases for two thirds of their time ends what it runs and tells nothing
+    more of it; a lease is given to another one seven sixths of that time after its last extension. It may go on
+    when every server has answered, in that time, with STORE_UNAVAILABLE, STORE_FULL or DEADLINE_EXCEEDED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -124,9 +124,9 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     lease; when the lease has gone to another the fence is stale, the answer says so, and nothing was written.
     The call may go to any server of the same database, and any call may be made again.
 
-    A worker that had no answer from any server for two thirds of the time of a lease ends what it runs and tells
-    nothing more of it; a lease is given to another one seven sixths of that time after its last extension.
-    An answer of UNAVAILABLE with a reason of ours is an answer too.
+    A worker that could not extend its leases for two thirds of their time ends what it runs and tells nothing
+    more of it; a lease is given to another one seven sixths of that time after its last extension. It may go on
+    when every server has answered, in that time, with STORE_UNAVAILABLE, STORE_FULL or DEADLINE_EXCEEDED.
     """
 
     @_abc_1.abstractmethod
