@@ -11,6 +11,8 @@ from tests.chaos.report import REPORT, write_report
 from tests.chaos.rounds import Plan, Result, run, summary
 
 HOSTS = {"sqlite": 1, "postgres": 3}
+WORKERS = {"sqlite": (0,), "postgres": (1, 2)}
+"""How many more run jobs on other hosts: by turns, as the seed says."""
 ROUND_KILLS, ROUND_JOBS = 50, 5_000
 """What a round is asked for: its records fit into memory, and its seed is soon run again."""
 
@@ -47,12 +49,14 @@ def _rounds(kills: int, jobs: int, seed: int, store: str) -> list[Result]:
             return results
         number = len(results)
         kind = stores[number % len(stores)]
+        workers = WORKERS[kind]
         plan = Plan(
             store=kind,
             seed=seed + number,
             kills=min(ROUND_KILLS, kills),
             jobs=min(ROUND_JOBS, jobs),
             hosts=HOSTS[kind],
+            workers=workers[(seed + number) // len(HOSTS) % len(workers)],
         )
         results.append(run(plan))
         print(summary(results[-1:]), flush=True)  # noqa: T201

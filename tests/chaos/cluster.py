@@ -1,4 +1,4 @@
-"""What is under fire: servers over one store, a network between all of them, and their clocks."""
+"""What is under fire: servers and workers over one store, the network between them, their clocks."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,48 @@ SOCKET = ".s.PGSQL.5432"
 CLOCK = "JOBSERVICE_TEST_CLOCK"
 
 
-class Host:
+class Machine:
+    """A service with a runner of its own, in a folder of its own."""
+
+    def __init__(self, folder: Path, service: Server) -> None:
+        self.folder = folder
+        self.service = service
+
+    @property
+    def name(self) -> str:
+        """As it is called in the records."""
+        return self.folder.name
+
+    def spawn(self, failpoint: str = "") -> None:
+        """Start the service without waiting, perhaps with a place where it dies."""
+        self.service.env.pop(VARIABLE, None)
+        if failpoint:
+            self.service.env[VARIABLE] = failpoint
+        self.service.spawn()
+
+    def is_up(self) -> bool:
+        return self.service.process is not None and self.service.process.poll() is None
+
+    def processes(self) -> list[psutil.Process]:
+        """The service and its runner, those that live."""
+        found = [psutil.Process(self.service.pid)] if self.is_up() else []
+        lock = self.service.data_dir / "runner" / "lock"
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            found.append(psutil.Process(int(lock.read_text())))
+        return found
+
+    def kill_runner(self) -> bool:
+        """SIGKILL its runner, if it has one."""
+        lock = self.service.data_dir / "runner" / "lock"
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            process = psutil.Process(int(lock.read_text()))
+            if "jobservice.runner" in process.cmdline():
+                process.kill()
+                return True
+        return False
+
+
+class Host(Machine):
     """A server with its own data directory, the way to it, and its own way to the database."""
 
     def __init__(self, folder: Path, number: int, database: str | None, slots: int) -> None:
@@ -43,6 +84,7 @@ class Host:
             env={CLOCK: str(self.clock), "JOBSERVICE_POLL_S": "1"},
             database=self._through_proxy(database) if database else None,
         )
+        super().__init__(self.folder, self.server)
         self.front = Proxy(self.server.unix_address, path=self.folder / "front")
 
     def _way_to(self, database: str) -> Proxy:
@@ -52,41 +94,13 @@ class Host:
         parts = urllib.parse.urlsplit(database)
         return urllib.parse.urlunsplit(parts._replace(query=f"host={self.folder}"))
 
-    def spawn(self, failpoint: str = "") -> None:
-        """Start the server without waiting, perhaps with a place where it dies."""
-        self.server.env.pop(VARIABLE, None)
-        if failpoint:
-            self.server.env[VARIABLE] = failpoint
-        self.server.spawn()
-
-    def is_up(self) -> bool:
-        return self.server.process is not None and self.server.process.poll() is None
-
     def step_clock(self, seconds: float) -> None:
         """How far its wall clock is off, from now on."""
         with self.clock.open("r+b") as file:  # it is mapped by the server: never shorter than this
             file.write(round(seconds * 1_000_000).to_bytes(8, "little", signed=True))
 
-    def processes(self) -> list[psutil.Process]:
-        """The server and its runner, those that live."""
-        found = [psutil.Process(self.server.pid)] if self.is_up() else []
-        lock = self.server.data_dir / "runner" / "lock"
-        with contextlib.suppress(OSError, ValueError, psutil.Error):
-            found.append(psutil.Process(int(lock.read_text())))
-        return found
 
-    def kill_runner(self) -> bool:
-        """SIGKILL its runner, if it has one."""
-        lock = self.server.data_dir / "runner" / "lock"
-        with contextlib.suppress(OSError, ValueError, psutil.Error):
-            process = psutil.Process(int(lock.read_text()))
-            if "jobservice.runner" in process.cmdline():
-                process.kill()
-                return True
-        return False
-
-
-class WorkerHost:
+class WorkerHost(Machine):
     """A worker on a host of its own, and its ways to all servers."""
 
     def __init__(self, folder: Path, number: int, hosts: Sequence[Host]) -> None:
@@ -97,6 +111,7 @@ class WorkerHost:
         ]
         addresses = [way.address for way in self.ways]
         self.worker = RemoteWorker(self.folder / "d", *addresses, slots=SLOTS)
+        super().__init__(self.folder, self.worker)
 
     def set(self, trouble: Trouble) -> None:
         """What becomes of all that it says and hears."""
@@ -105,27 +120,43 @@ class WorkerHost:
 
 
 class Cluster:
-    """Hosts over one store, for a `with` block; with workers apart the servers run nothing."""
+    """Hosts over one store, for a `with` block.
+
+    Args:
+        folder: Of all that it writes.
+        postgres: The store; None is the file of the only host.
+        hosts: How many servers there are.
+        workers: How many workers on other hosts.
+        servers_run: Whether the servers run jobs too.
+    """
 
     def __init__(
-        self, folder: Path, postgres: Postgres | None, hosts: int, workers: int = 0
+        self,
+        folder: Path,
+        postgres: Postgres | None,
+        hosts: int,
+        workers: int = 0,
+        *,
+        servers_run: bool = True,
     ) -> None:
         self.folder = folder
         self.postgres = postgres
         self.database = asyncio.run(postgres.new_database()) if postgres else None
-        slots = 0 if workers else SLOTS
+        slots = SLOTS if servers_run else 0
         self.hosts = [Host(folder, number, self.database, slots) for number in range(hosts)]
         self.workers = [WorkerHost(folder, number, self.hosts) for number in range(workers)]
+        self.slots = slots * hosts + SLOTS * workers
+        """How many attempts may run at once."""
 
     @property
-    def slots(self) -> int:
-        """How many attempts may run at once."""
-        return SLOTS * (len(self.workers) or len(self.hosts))
+    def machines(self) -> list[Machine]:
+        """Everything that may die, the servers first."""
+        return [*self.hosts, *self.workers]
 
     @property
     def services(self) -> list[Server]:
         """Every process that has a runner."""
-        return [host.server for host in self.hosts] + [each.worker for each in self.workers]
+        return [each.service for each in self.machines]
 
     @property
     def addresses(self) -> list[str]:
@@ -164,14 +195,14 @@ class Cluster:
         return [each for each in found if "test_" in " ".join(each.cmdline())]
 
 
-def signal_all(processes: list[psutil.Process], number: int) -> None:
+def signal_all(processes: Sequence[psutil.Process], number: int) -> None:
     """Send a signal to those that still live."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.send_signal(number)
 
 
-def thaw(processes: list[psutil.Process]) -> None:
+def thaw(processes: Sequence[psutil.Process]) -> None:
     """Let frozen processes go on."""
     signal_all(processes, signal.SIGCONT)
 

@@ -31,6 +31,8 @@ BACKLOG = 250
 LONG_BACKLOG = 40
 """The same of jobs that take up to LONG_MS: longer than a lease, so that two attempts would meet."""
 LONG_MS = 60_000
+FEW_LONG = 2
+"""How many of those each process of clients keeps running for each server, where it does all things."""
 PATIENCE_S = 120.0
 """Longer than anything that the nemesis does at once."""
 LAST_FRAMES_S = 2.0
@@ -105,6 +107,11 @@ class Load:
             self._count += size * len(job_ids)
             (self.folder / f"{self.name}.count").write_text(str(self._count))
 
+    def is_active(self, job_id: str) -> bool:
+        """Whether a job has not ended, as far as the watch says."""
+        with self._lock:
+            return job_id in self._active
+
     def some_final(self, chance: random.Random) -> str | None:
         with self._lock:
             return chance.choice(self._final[-200:]) if self._final else None
@@ -158,6 +165,18 @@ def submit_long(load: Load, client: RecordedClient, chance: random.Random) -> No
     """Jobs that take their time, some with a child that does not want to end."""
     argv = load.witness.argv(sleep_ms=chance.randrange(LONG_MS), child=chance.random() < 0.3)
     load.made(client.create([argv] * 5, load.request(), retry_policy=_OFTEN_LOST))
+
+
+def keep_long(load: Load, client: RecordedClient, chance: random.Random) -> None:
+    """A few jobs that outlive a lease, so that two attempts would meet; at last they are cancelled."""
+    argv = load.witness.argv(sleep_ms=LONG_MS, child=chance.random() < 0.3)
+    count = FEW_LONG * len(load.addresses)
+    made = client.create([argv] * count, load.request(), retry_policy=_OFTEN_LOST, stop_grace=0.2)
+    load.made(made)
+    while not load.is_stopped and any(map(load.is_active, made)):
+        load.rest(0.5)
+    for job_id in filter(load.is_active, made):
+        client.cancel(job_id, wait=False)
 
 
 def call_barely(load: Load, client: BareClient, chance: random.Random) -> None:
@@ -221,7 +240,7 @@ def stop_and_go(load: Load, client: RecordedClient, chance: random.Random) -> No
 
 Step = Callable[[Load, RecordedClient, random.Random], None]
 STEPS: Mapping[str, Sequence[Step]] = {
-    "all": (submit, submit, submit, end_some, read_some, stop_and_go),
+    "all": (submit, submit, submit, end_some, read_some, stop_and_go, keep_long),
     "steady": (submit_steadily, submit_steadily),
     "long": (submit_long, submit_long),
 }
@@ -233,7 +252,7 @@ def repeat(load: Load, number: int, step: Step) -> None:
     client = load.client(f"{step.__name__}-{number}", chance)
     while not load.is_stopped:
         most = LONG_BACKLOG if step is submit_long else BACKLOG
-        if load.backlog > most and step is not read_some:
+        if load.backlog > most and step not in {read_some, keep_long}:
             many = step in {submit, submit_steadily}
             load.rest(0.2 if many else 0.05)
             if many:

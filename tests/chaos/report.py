@@ -21,9 +21,10 @@ _HEAD = """\
 
 `make chaos` wrote this page. It runs real services over both stores while a seeded nemesis kills
 servers, runners, the database and its sessions with SIGKILL, at random and at failpoints, freezes
-processes, spoils the network between clients, servers and database, and steps the wall clock of
-servers. Two client processes use everything at once meanwhile. Clients, runners, the store and a
-witness inside each job record what they see, and [a
+processes, some of them for longer than a lease, spoils the network between clients, servers,
+workers and database, and steps the wall clock of servers. Over PostgreSQL three servers and one or
+two workers on other hosts run the jobs. Two client processes use everything at once meanwhile.
+Clients, runners, the store and a witness inside each job record what they see, and [a
 checker](reference/testing.md#jobservicetestinghistory) says whether all of it can be true. What
 is promised: [durability](explanation/durability.md).
 
@@ -114,11 +115,12 @@ def _rounds(results: Sequence[Result]) -> Iterable[str]:
     yield "## Rounds\n"
     yield "A round is run again with `make chaos SEED=… STORE=… KILLS=50 JOBS=5000`.\n"
     yield _table(
-        ("store", "servers", "seed", "kills", "jobs", "duration", "verdict"),
+        ("store", "servers", "workers", "seed", "kills", "jobs", "duration", "verdict"),
         [
             (
                 each.plan.store,
                 str(each.plan.hosts),
+                str(each.plan.workers),
                 str(each.plan.seed),
                 f"{each.verdict.kills:,}",
                 f"{each.verdict.jobs:,}",

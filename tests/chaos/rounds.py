@@ -42,6 +42,8 @@ class Plan:
     kills: int
     jobs: int
     hosts: int
+    workers: int = 0
+    """On hosts without a server."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +67,7 @@ def run(plan: Plan) -> Result:
         nemesis = Nemesis(cluster, Recorder(folder, "nemesis"), random.Random(plan.seed))
         deadline = time.monotonic() + LONGEST_S
         try:
-            while nemesis.kills < plan.kills or _jobs(folder) < plan.jobs:
+            while nemesis.kills < plan.kills or _jobs(folder) < plan.jobs or nemesis.is_freezing:
                 assert time.monotonic() < deadline, f"{nemesis.kills} kills, {_jobs(folder)} jobs"
                 nemesis.act()
                 if nemesis.kills >= plan.kills:
@@ -74,7 +76,7 @@ def run(plan: Plan) -> Result:
             nemesis.end()
 
     try:
-        history = observe(plan.seed, postgres, burn, hosts=plan.hosts)
+        history = observe(plan.seed, postgres, burn, hosts=plan.hosts, workers=plan.workers)
     finally:
         if postgres is not None:
             postgres.close()
@@ -97,6 +99,7 @@ def observe(
     *,
     hosts: int,
     workers: int = 0,
+    servers_run: bool = True,
     mode: str = "all",
 ) -> Observed:
     """Run a cluster with clients while `burn` does what it likes, until all jobs have ended.
@@ -104,7 +107,7 @@ def observe(
     What `burn` breaks it mends. `mode` is what the clients do; see `load.py`.
     """
     folder = Path(tempfile.mkdtemp(prefix="js-chaos-"))
-    cluster = Cluster(folder, postgres, hosts, workers)
+    cluster = Cluster(folder, postgres, hosts, workers, servers_run=servers_run)
     recorder = Recorder(folder, "harness")
     with cluster.running():
         _prepare(cluster, recorder)
@@ -184,8 +187,8 @@ class _Followers:
 
 def _come_to_rest(cluster: Cluster, recorder: Recorder, folder: Path) -> None:
     """Stop the servers once nothing runs, and note what is left."""
-    for host in cluster.hosts:
-        wait_until(host.server.is_ready, what="a server that is ready")
+    for service in cluster.services:
+        wait_until(service.is_ready, what="a service that is ready")
     if cluster.database is not None:
         wait_until(
             lambda: not asyncio.run(_has_left_files(cluster)), what="the end of what is left"

@@ -14,9 +14,13 @@ KILLS, JOBS = 25, 2_500
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("store", "hosts"), [("sqlite", 1), ("postgres", 2)])
-def test_nothing_is_lost_or_doubled_under_fire(store: str, hosts: int) -> None:
-    plan = Plan(store, seed=new_seed(), kills=KILLS, jobs=JOBS, hosts=hosts)
+@pytest.mark.parametrize(
+    ("store", "hosts", "workers"),
+    [("sqlite", 1, 0), ("postgres", 2, 1)],
+    ids=["sqlite", "postgres"],
+)
+def test_nothing_is_lost_or_doubled_under_fire(store: str, hosts: int, workers: int) -> None:
+    plan = Plan(store, new_seed(), KILLS, JOBS, hosts, workers)
     print(plan)  # noqa: T201
     result = run(plan)
     assert result.verdict.outcome is Outcome.PASSED, f"{summary([result])}\nsee {result.folder}"

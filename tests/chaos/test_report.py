@@ -38,7 +38,7 @@ def test_a_report_says_what_was_done_and_what_was_found(
     restarts = Restarts(1, verdict, 120.0, [1.0, 2.5])
     report.write_report([result], restarts, Partitions(2, verdict, [3.0, 110.0], 4))
     text = report.REPORT.read_text()
-    assert "| sqlite | 1 | 4711 | 1 | 6 | 61 s | failed |" in text
+    assert "| sqlite | 1 | 0 | 4711 | 1 | 6 | 61 s | failed |" in text
     assert "| 4711 | the_world_is_clean | process: a \\| b |" in text
     assert "| 90 % of it again after | 2.5 s at the longest |" in text
     assert "| the longest | 110 s |" in text

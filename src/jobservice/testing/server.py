@@ -190,10 +190,9 @@ class RemoteWorker(Server):
         self._log_begin = self.log_path.stat().st_size if self.log_path.exists() else 0
         super().spawn()
 
-    def _ready_or_ended(self) -> bool:
-        assert self.process is not None
-        log = self.log_path.read_bytes()[self._log_begin :]
-        return self.process.poll() is not None or b'"event": "working"' in log
+    def is_ready(self) -> bool:
+        """Whether it works, as its log says since the last start."""
+        return b'"event": "working"' in self.log_path.read_bytes()[self._log_begin :]
 
 
 @contextlib.contextmanager
