@@ -127,6 +127,7 @@ def _prepare(cluster: Cluster, recorder: Recorder) -> None:
         for name in LOADS:
             client.queues.create(f"{GATE}-{name}")
     recorder.note("slots", most=cluster.slots)
+    recorder.note("servers", count=len(cluster.hosts))
 
 
 def _with_load(

@@ -35,7 +35,8 @@ def event(
 
 def job(job_id: str, state: str, revision: int, **fields: object) -> dict[str, Any]:
     plain = {
-        "name": f"r-{job_id}", "queue": "default", "why": "", "attempt_count": 0,
+        "name": f"r-{job_id}", "queue": "default", "priority": 0, "fairness_key": "", "keys": [],
+        "asks": False, "why": "", "attempt_count": 0,
         "failure_count": 0, "lost_count": 0, "max_attempts": 1, "schedule": "", "schedule_us": None,
         "parents": [], "array": "", "attempts": [],
     }  # fmt: skip
@@ -105,6 +106,7 @@ def _fired(number: int) -> Entries:
 _STEPS: Entries = [
     {"what": "limit", "by": "harness", "key": "k", "most": 1},
     {"what": "slots", "by": "harness", "most": 2},
+    {"what": "servers", "by": "harness", "count": 1},
     *created(JOB),
     *created(CHILD),
     *created(STOPPED),

@@ -226,6 +226,14 @@ def other_bytes(entries: Entries) -> None:
     put(entries, "output", {"text": "default/j1/1/1 0\n"})
 
 
+def claimed_out_of_turn(entries: Entries) -> None:
+    put(entries, "event", {"wall_us": -1}, job_id=JOB, revision=1)
+    claimed = find(entries, "event", job_id=JOB, kind="CLAIMED")
+    claimed["order"] = find(entries, "event", job_id=CHILD, kind="CLAIMED")["order"] + 0.5
+    put(entries, "event", {"order": claimed["order"] + 0.1}, job_id=JOB, revision=3)
+    put(entries, "event", {"order": claimed["order"] + 0.2}, job_id=JOB, revision=4)
+
+
 def cancelled_and_alive(entries: Entries) -> None:
     result(entries, "cancel", lives=True)
 
@@ -314,6 +322,7 @@ SPOILT: list[tuple[str, Spoil]] = [
     ("watchers_hear_what_the_store_has", other_frame),
     ("output_is_exact", bytes_again),
     ("output_is_exact", other_bytes),
+    ("jobs_start_in_order", claimed_out_of_turn),
     ("cancelled_means_gone", cancelled_and_alive),
     ("cancelled_means_gone", beats_after_the_cancel),
     ("a_cancel_ends_its_job", cancelled_and_started),
@@ -343,6 +352,25 @@ def test_what_is_wrong_is_found(name: str, spoil: Spoil) -> None:
     verdict = judged(entries)
     assert verdict.outcome is Outcome.FAILED
     assert name in verdict.findings, verdict
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("servers", {"count": 2}, {}),
+        ("event", {"wall_us": 1}, {"job_id": JOB, "revision": 1}),
+        ("job", {"priority": -1}, {"job_id": JOB}),
+    ],
+    ids=["several servers", "a clock that was set back", "another priority"],
+)
+def test_order_is_asked_for_only_where_it_is_promised(
+    change: tuple[str, dict[str, object], dict[str, object]],
+) -> None:
+    entries = good()
+    claimed_out_of_turn(entries)
+    what, new, fields = change
+    put(entries, what, new, **fields)
+    assert judged(entries).outcome is Outcome.PASSED
 
 
 def test_every_invariant_has_a_history_that_breaks_it() -> None:

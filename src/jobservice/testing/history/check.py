@@ -9,7 +9,7 @@ import dataclasses
 import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from jobservice.testing.history import attempts, ends, events, submits
+from jobservice.testing.history import attempts, ends, events, order, submits
 from jobservice.testing.history.history import History
 
 Invariant = Callable[[History], Iterator[str]]
@@ -32,6 +32,7 @@ INVARIANTS: Sequence[Invariant] = (
     events.watchers_miss_and_repeat_nothing,
     events.watchers_hear_what_the_store_has,
     events.output_is_exact,
+    order.jobs_start_in_order,
     ends.cancelled_means_gone,
     ends.a_cancel_ends_its_job,
     ends.a_delete_leaves_nothing,

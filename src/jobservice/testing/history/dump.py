@@ -7,6 +7,7 @@ from jobservice.clock import to_us
 from jobservice.model.event import Event
 from jobservice.model.job import Job
 from jobservice.model.lifecycle import State
+from jobservice.model.worker import ANYWHERE
 from jobservice.store.port import JobKey, JobQuery, Order, Store
 from jobservice.testing.history.record import Recorder
 from jobservice.testing.invariants import check_invariants
@@ -62,6 +63,10 @@ def _job(job: Job) -> Mapping[str, Any]:
         "job_id": job.job_id,
         "name": job.spec.name,
         "queue": job.spec.queue,
+        "priority": job.spec.priority,
+        "fairness_key": job.spec.fairness_key,
+        "keys": sorted(each.key for each in job.spec.concurrency_keys),
+        "asks": job.spec.placement != ANYWHERE,
         "state": job.state.name,
         "why": job.message or job.reason.name,
         "revision": job.revision,
