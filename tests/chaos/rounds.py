@@ -114,6 +114,7 @@ def observe(
         with _Followers(cluster, folder):
             _with_load(seed, cluster, folder, mode, burn)
         _come_to_rest(cluster, recorder, folder)
+    _note_leaders(cluster, recorder)
     asyncio.run(_read_store(cluster, folder))
     recorder.close()
     return Observed(History.of(read_records(folder)), folder)
@@ -205,6 +206,12 @@ def _come_to_rest(cluster: Cluster, recorder: Recorder, folder: Path) -> None:
         for path in (service.data_dir / "attempts").glob("*/*"):
             if any(each.is_file() for each in path.rglob("*")):
                 recorder.note("directory", job_id=path.name.partition("-")[0])
+
+
+def _note_leaders(cluster: Cluster, recorder: Recorder) -> None:
+    for host in cluster.hosts:
+        for said in host.server.said("leads"):
+            recorder.note("lead", server=said["server"], epoch=said["epoch"])
 
 
 async def _has_left_files(cluster: Cluster) -> bool:

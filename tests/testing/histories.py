@@ -107,6 +107,8 @@ _STEPS: Entries = [
     {"what": "limit", "by": "harness", "key": "k", "most": 1},
     {"what": "slots", "by": "harness", "most": 2},
     {"what": "servers", "by": "harness", "count": 1},
+    {"what": "lead", "by": "harness", "server": "w1", "epoch": 1},
+    {"what": "lead", "by": "harness", "server": "w2", "epoch": 2},
     *created(JOB),
     *created(CHILD),
     *created(STOPPED),

@@ -234,6 +234,10 @@ def claimed_out_of_turn(entries: Entries) -> None:
     put(entries, "event", {"order": claimed["order"] + 0.2}, job_id=JOB, revision=4)
 
 
+def two_leaders(entries: Entries) -> None:
+    put(entries, "lead", {"epoch": 1}, server="w2")
+
+
 def cancelled_and_alive(entries: Entries) -> None:
     result(entries, "cancel", lives=True)
 
@@ -323,6 +327,7 @@ SPOILT: list[tuple[str, Spoil]] = [
     ("output_is_exact", bytes_again),
     ("output_is_exact", other_bytes),
     ("jobs_start_in_order", claimed_out_of_turn),
+    ("an_epoch_has_one_leader", two_leaders),
     ("cancelled_means_gone", cancelled_and_alive),
     ("cancelled_means_gone", beats_after_the_cancel),
     ("a_cancel_ends_its_job", cancelled_and_started),

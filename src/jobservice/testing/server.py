@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import grpc
 import psutil
@@ -122,6 +122,13 @@ class Server:
         """The end of what the service logged."""
         text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
+
+    def said(self, event: str) -> Iterator[Mapping[str, Any]]:
+        """What it logged of an event, over all its starts; a line that a kill has torn is left out."""
+        for line in self.log_path.read_text(errors="replace").splitlines():
+            if f'"event": "{event}"' in line:
+                with contextlib.suppress(ValueError):
+                    yield json.loads(line)
 
     def leftovers(self) -> list[str]:
         """Processes that still belong to the data directory: the server, the runner, their jobs."""

@@ -33,6 +33,7 @@ INVARIANTS: Sequence[Invariant] = (
     events.watchers_hear_what_the_store_has,
     events.output_is_exact,
     order.jobs_start_in_order,
+    order.an_epoch_has_one_leader,
     ends.cancelled_means_gone,
     ends.a_cancel_ends_its_job,
     ends.a_delete_leaves_nothing,

@@ -11,6 +11,7 @@ The vocabulary of records, by `what`:
     event, job      the store, read at the end: every event in the order of commits, every job
     limit, slots    what must not be exceeded: `key` and `most`
     servers         how many there are over the store: `count`
+    lead            a server said that it leads: `server`, `epoch`
     fault           the nemesis did something: `kind`
     left            something is still there at the end that should not be: `kind`, `name`
     directory       an attempt's directory is there at the end: `job_id`
@@ -79,6 +80,7 @@ class History:
     limits: Mapping[str, int]
     slots: int | None
     servers: int | None
+    leads: Sequence[Entry]
     faults: Sequence[Entry]
     left: Sequence[Entry]
     directories: frozenset[str]
@@ -103,6 +105,7 @@ class History:
             limits={limit["key"]: limit["most"] for limit in kinds["limit"]},
             slots=sum(each["most"] for each in kinds["slots"]) or None,
             servers=sum(each["count"] for each in kinds["servers"]) or None,
+            leads=kinds["lead"],
             faults=kinds["fault"],
             left=kinds["left"],
             directories=frozenset(each["job_id"] for each in kinds["directory"]),

@@ -1,6 +1,7 @@
-"""What must hold of order: who was queued first is claimed first."""
+"""What must hold of order: who was queued first is claimed first; and one leads after another."""
 
 import bisect
+import collections
 from collections.abc import Iterator, Sequence
 
 from jobservice.testing.history.history import History
@@ -26,6 +27,16 @@ def jobs_start_in_order(history: History) -> Iterator[str]:
         alike.setdefault(group, []).append(_Place(job_id, *events[:2]))
     for places in alike.values():
         yield from _passed(sorted(places, key=lambda place: place.created))
+
+
+def an_epoch_has_one_leader(history: History) -> Iterator[str]:
+    """No two servers lead under the same epoch, for then neither would be refused what it writes."""
+    leaders: dict[int, set[str]] = collections.defaultdict(set)
+    for lead in history.leads:
+        leaders[lead["epoch"]].add(lead["server"])
+    for epoch, servers in leaders.items():
+        if len(servers) > 1:
+            yield f"epoch {epoch} was led by {sorted(servers)}"
 
 
 _AT_ONCE = ["CREATED", "CLAIMED"]
