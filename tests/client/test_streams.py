@@ -1,8 +1,9 @@
 """Streams that break go on: no event is missed or told twice, no byte is lost or repeated."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,25 @@ def test_a_watch_of_all_hears_of_new_jobs(client: Client) -> None:
     wait_until(lambda: any(each.job_id == job.job_id for each in seen))
     client.cancel(job)
     reader.join()
+
+
+def test_a_job_that_ends_while_a_snapshot_begins_again_is_told(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = client.create(ARGV)
+    service.running(job.job_id)
+    whole = client._stream
+
+    def broken(*asked: Any) -> Iterator[pb.WatchJobsResponse]:
+        monkeypatch.setattr(client, "_stream", whole)
+        yield next(iter(whole(*asked)))
+        service.end(job.job_id)
+        client.wait(job)
+        raise Unavailable("It broke within the snapshot.")
+
+    monkeypatch.setattr(client, "_stream", broken)
+    updates = client.watch()
+    assert [next(updates).state for _ in range(2)] == [State.RUNNING, State.SUCCEEDED]
 
 
 # --- logs -------------------------------------------------------------------------------------

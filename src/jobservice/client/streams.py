@@ -25,9 +25,14 @@ class WatchCursor:
         """Of the last response behind the snapshot; empty before."""
         self._shown: dict[str, int] = {}
         """The revisions that jobs had in the snapshot, until a later one is told."""
+        self._begun: set[str] = set()
+        """The jobs of a snapshot that broke off which the next one has not shown."""
 
     def request(self) -> pb.WatchJobsRequest:
         """The watch from here on; within the snapshot, from its beginning."""
+        if not self.resume_token:
+            self._begun.update(self._shown)
+            self._shown.clear()
         return pb.WatchJobsRequest(job_ids=self._job_ids, resume_token=self.resume_token)
 
     def is_news(self, response: pb.WatchJobsResponse) -> bool:
@@ -37,6 +42,7 @@ class WatchCursor:
         """
         if response.HasField("snapshot"):
             self._shown[response.snapshot.job_id] = response.snapshot.revision
+            self._begun.discard(response.snapshot.job_id)
         if not response.HasField("event") or response.event.job_id not in self._shown:
             return True
         event, shown = response.event, self._shown[response.event.job_id]
@@ -44,9 +50,15 @@ class WatchCursor:
             del self._shown[event.job_id]
         return event.revision > shown or EventKind(event.kind) in UNNUMBERED
 
+    def left_out(self, response: pb.WatchJobsResponse) -> Sequence[str]:
+        """At the end of a snapshot: the jobs that one before it has shown, and that ended meanwhile."""
+        return sorted(self._begun) if response.HasField("snapshot_complete") else ()
+
     def took(self, response: pb.WatchJobsResponse) -> None:
         """The response was handed on."""
         self.resume_token = response.resume_token or self.resume_token
+        if self.resume_token:
+            self._begun.clear()
 
     def begin_again(self) -> None:
         """The service does not remember this place any more: a new snapshot covers what is lost."""

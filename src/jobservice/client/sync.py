@@ -7,6 +7,7 @@ twice. Streams go on where they broke, without a gap or a repeat.
 A client belongs to the process that made it: after a fork, make a new one.
 """
 
+import contextlib
 import dataclasses
 import datetime as dt
 import functools
@@ -380,8 +381,9 @@ class Client(OperationCalls):
             try:
                 for response in self._stream(self._stub.WatchJobs, cursor.request(), deadline):
                     patience.answered()
-                    if cursor.is_news(response):
-                        yield response
+                    for told in (*self._find(cursor.left_out(response)), response):
+                        if cursor.is_news(told):
+                            yield told
                     cursor.took(response)
             except ResumeTokenExpired:
                 cursor.begin_again()
@@ -389,6 +391,13 @@ class Client(OperationCalls):
                 self._pause(patience, error, deadline)
             else:
                 return
+
+    def _find(self, job_ids: Iterable[str]) -> Iterator[pb.WatchJobsResponse]:
+        """Jobs as they are now, as a snapshot tells them; those that were deleted are left out."""
+        for job_id in job_ids:
+            with contextlib.suppress(NotFound):
+                found = self._call(self._stub.GetJob, pb.GetJobRequest(job_id=job_id))
+                yield pb.WatchJobsResponse(snapshot=found.job)
 
     # --- logs ---------------------------------------------------------------------------------
 
