@@ -129,7 +129,7 @@ _STEPS: Entries = [
     ),
     *asked("delete", {"job_id": GONE}, {"lives": False}),
     *asked("pause", {"queue": "default"}, {"wall_us": 1_000}),
-    *asked("resume", {"queue": "default", "wall_us": 2_000}),
+    *asked("resume", {"queue": "default"}),
     {
         "what": "output", "by": "client", "job_id": JOB, "attempt": 1, "pieces": [[0, 15], [15, 15]],
         "text": "default/j1/1/1 0\ndefault/j1/1/1 1\n",

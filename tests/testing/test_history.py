@@ -271,7 +271,7 @@ def directory_left(entries: Entries) -> None:
 
 
 def claimed_in_the_pause(entries: Entries) -> None:
-    put(entries, "event", {"wall_us": 1_500}, job_id=JOB, kind="CLAIMED")
+    put(entries, "event", {"wall_us": 1_500, "attempt": 1}, job_id=JOB, kind="CLAIMED")
 
 
 def fired_twice(entries: Entries) -> None:
@@ -375,6 +375,14 @@ def test_order_is_asked_for_only_where_it_is_promised(
     claimed_out_of_turn(entries)
     what, new, fields = change
     put(entries, what, new, **fields)
+    assert judged(entries).outcome is Outcome.PASSED
+
+
+def test_a_claim_that_waited_for_the_resume_is_no_claim_in_the_pause() -> None:
+    entries = good()
+    claimed_in_the_pause(entries)
+    put(entries, "call", {"at": find(entries, "start", job_id=JOB)["at"] - 1}, method="pause")
+    put(entries, "call", {"at": find(entries, "start", job_id=JOB)["at"] - 1}, method="resume")
     assert judged(entries).outcome is Outcome.PASSED
 
 

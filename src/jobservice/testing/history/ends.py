@@ -63,14 +63,18 @@ def a_delete_leaves_nothing(history: History) -> Iterator[str]:
 
 
 def a_paused_queue_starts_nothing(history: History) -> Iterator[str]:
-    """Between the answer to a pause and the next resume nothing of the queue is claimed."""
+    """Between the answer to a pause and the next resume nothing of the queue is claimed and started.
+
+    The instant of a claim is from before its transaction, which may have waited for the resume: so what
+    was claimed has to run before it was asked for.
+    """
     if any(fault["kind"].startswith("clock") for fault in history.faults):
         return  # the instants of events cannot be compared then
     resumes = [call for call in history.calls if call.method == "resume"]
     for pause in history.answered("pause"):
         queue, begun = pause.arguments["queue"], pause.result["wall_us"]
         again = [
-            resume.arguments["wall_us"]
+            resume.begun_at
             for resume in resumes
             if resume.arguments["queue"] == queue
             and (resume.ended_at is None or resume.ended_at > pause.begun_at)
@@ -80,9 +84,16 @@ def a_paused_queue_starts_nothing(history: History) -> Iterator[str]:
             if job["queue"] != queue:
                 continue
             for event in history.events.get(job_id, ()):
-                inside = event["wall_us"] > begun and (ended is None or event["wall_us"] < ended)
-                if event["kind"] == "CLAIMED" and inside:
+                if event["kind"] != "CLAIMED" or event["wall_us"] <= begun:
+                    continue
+                if ended is None or _started_at(history, job_id, event["attempt"]) < ended:
                     yield f"{job_id} was claimed while its queue {queue} was paused"
+
+
+def _started_at(history: History, job_id: str, attempt: int) -> float:
+    """By the witness; infinite where the attempt never ran."""
+    runs = history.runs.get(job_id, ())
+    return min((run.start_at for run in runs if run.attempt == attempt), default=float("inf"))
 
 
 def schedules_fire_once(history: History) -> Iterator[str]:
