@@ -74,7 +74,11 @@ class Sweeps:
             await parts.signals.timers.due.wait(parts.clock, min(wait_s, self._idle_s))
 
     async def wake_parked(self) -> None:
-        """Find jobs that wait for a concurrency key which is free: what other hints have missed."""
+        """Find jobs that wait for a concurrency key which is free.
+
+        The end that frees a key wakes who waits for it, but not who is parked by another server at the
+        same moment.
+        """
         parts = self._parts
         after: tuple[str, str] | None = "", ""
         while after is not None:
@@ -82,7 +86,7 @@ class Sweeps:
             if woken.count:
                 parts.signals.work.ring()
             after = woken.after
-        await parts.clock.sleep(self._idle_s)
+        await parts.clock.sleep(self._poll_s)
 
     async def settle_children(self) -> None:
         """Tell jobs of the ends of others that they depend on, where one transaction was not enough."""
