@@ -51,7 +51,7 @@ fmt: setup  ## Format the code and put its imports in order
 	$(BIN)/ruff check --quiet --fix-only --select I,RUF022
 	$(BIN)/ruff format --quiet
 
-clean:  ## Remove everything that was made here: .venv, caches, build/
+clean:  ## Remove what was made here: .venv, caches, build/; not what the demo made, demo-data/
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
