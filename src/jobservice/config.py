@@ -129,7 +129,7 @@ class Settings(HostSettings):
         3600.0, description="The longest time of a DeleteJob and of a CancelJob that waits."
     )
     max_message_bytes: int = Field(
-        16 << 20, ge=1 << 20, le=1 << 30, description="The largest request that is received."
+        16 << 20, ge=4 << 20, le=1 << 30, description="The largest request that is received."
     )
     max_calls: int = Field(
         2000, ge=10, description="How many calls may be in flight; one more is RESOURCE_EXHAUSTED."

@@ -24,6 +24,7 @@
       QueueDrained              FAILED_PRECONDITION   65   the queue takes no new jobs
       Unavailable               UNAVAILABLE           69   the service cannot answer now; try again
         StoreUnavailable        UNAVAILABLE           69   the database cannot be written or read
+        StoreBusy               UNAVAILABLE           69   the database takes too long
         ExecutorUnavailable     UNAVAILABLE           69   the runner cannot be reached or started
         Draining                UNAVAILABLE           69   the service is shutting down
         Deposed                 UNAVAILABLE           69   another server has the duties now
@@ -226,6 +227,12 @@ class StoreUnavailable(Unavailable):
     """The database cannot be reached now; try again."""
 
     reason = "STORE_UNAVAILABLE"
+
+
+class StoreBusy(Unavailable):
+    """The database is there, but too slow, or others hold what is to be changed; try again."""
+
+    reason = "STORE_BUSY"
 
 
 class ExecutorUnavailable(Unavailable):

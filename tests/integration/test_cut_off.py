@@ -31,7 +31,7 @@ from tests.integration.remote import (
 from tests.postgres import Postgres
 
 SOCKET = ".s.PGSQL.5432"
-CUT_OFF = ENV | {"JOBSERVICE_STORE_TIMEOUT_S": "1"}
+CUT_OFF = ENV | {"JOBSERVICE_STORE_TIMEOUT_S": "0.7"}
 
 
 class Pair:
@@ -54,6 +54,17 @@ class Pair:
                 await connection.close()
 
         return asyncio.run(look())
+
+    @contextlib.contextmanager
+    def locked(self, job: Job) -> Iterator[None]:
+        """Somebody else has begun to change a job, and has not committed."""
+        with asyncio.Runner() as runner:
+            connection = runner.run(asyncpg.connect(self._url, timeout=5))
+            runner.run(connection.execute("BEGIN"))
+            query = "SELECT FROM jobs WHERE job_id = $1 FOR UPDATE"
+            runner.run(connection.execute(query, job.job_id))
+            yield
+            runner.run(connection.close())
 
     def minds(self, server: Server) -> bool:
         """Whether the store knows that what this one runs ends in silence."""
@@ -239,3 +250,26 @@ def test_a_worker_whose_servers_have_all_lost_the_database_goes_on(
         wait_until(lambda: client.workers.get(worker.worker_id).contact_at > before)
         assert not is_gone(process)
         assert client.cancel(job, wait=True).attempt_count == 1
+
+
+@pytest.mark.slow
+def test_a_row_that_somebody_holds_does_not_keep_a_worker_going(pair: Pair, tmp_path: Path) -> None:
+    """No lease of a call is prolonged while one cannot be, and those of the others are given away."""
+    first = pair.first.start()
+    with Client(first.unix_address) as client, at_work(first.unix_address) as worker:
+        client.workers.drain(worker_id(first))
+        held, _ = witness(client, tmp_path / "held")
+        job, process = witness(client, tmp_path / "lock")
+        with pair.locked(held), at_work(first.unix_address):
+            overlap = tmp_path / "lock.overlap"
+            wait_until(
+                lambda: overlap.exists() or runs_again(client.get(job)),
+                timeout_s=60,
+                what="attempt 2",
+            )
+            assert not overlap.exists()
+            assert is_gone(process)
+            logged(worker, "attempts_ended_in_silence")
+        for each in (held, job):
+            client.cancel(each, wait=True)
+    assert not (tmp_path / "lock.overlap").exists()

@@ -189,3 +189,15 @@ async def test_another_connection_begins_without_a_floor(limited: list[PostgresS
     connection.terminate()
     await insert_some(store)
     assert store._writers[0].floors.leases_us == 0
+
+
+async def test_a_clock_that_was_set_back_counts_what_was_prolonged_since(
+    limited: list[PostgresStore],
+) -> None:
+    store = limited[0]
+    [first] = await claim(store, now=at(1000))
+    await finish(store, end(first.fence))
+    [second] = await claim(store, now=at(1001))
+    assert await claim(store, now=at(1002)) == []
+    await store.extend_leases([second.fence], lease_until=at(60))
+    assert await claim(store, now=at(30)) == []

@@ -34,6 +34,7 @@ EXPECTED_DETAILS = {
     "QUEUE_DRAINED": {"PreconditionFailure"},
     "UNAVAILABLE": {"RetryInfo"},
     "STORE_UNAVAILABLE": {"RetryInfo"},
+    "STORE_BUSY": {"RetryInfo"},
     "EXECUTOR_UNAVAILABLE": {"RetryInfo"},
     "DRAINING": {"RetryInfo"},
     "DEPOSED": {"RetryInfo"},

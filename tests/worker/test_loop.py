@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -16,13 +17,16 @@ from jobservice.engine.parts import Parts, Signals
 from jobservice.errors import StoreUnavailable
 from jobservice.model.attempt import Cause, Fence, Outcome
 from jobservice.model.job import Attempt, AttemptState, Job
-from jobservice.model.lease import AttemptEnd
+from jobservice.model.lease import AttemptEnd, Claim, LiveAttempt
 from jobservice.model.lifecycle import State
 from jobservice.model.spec import Command, JobSpec, RetryPolicy
 from jobservice.model.worker import WorkerInfo
-from jobservice.store.port import JobKey
+from jobservice.store.port import Claimed, JobKey
+from jobservice.store.sqlite import writer
 from jobservice.store.sqlite.backup import backup, restore
 from jobservice.store.sqlite.store import SqliteStore
+from jobservice.store.verbs import claim as verbs
+from jobservice.store.verbs.transaction import Transaction
 from jobservice.testing.executor import ScriptedExecutor
 from jobservice.testing.invariants import check_invariants
 from jobservice.worker import loop
@@ -257,6 +261,85 @@ async def test_ends_wait_for_a_store_that_is_away(
         bench.executor.end(fence, exit_code=0)
         await bench.state(job_id, State.SUCCEEDED)
         await bench.all_acknowledged()
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_lease_that_no_claim_told_of_is_found(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, is_cancelled: bool
+) -> None:
+    """As of a claim that the store wrote after it was given up."""
+    bench.leases.lease_s = 0.2  # so often it is looked for
+    claim, granted = bench.leases.claim, asyncio.Event()
+
+    async def deaf(worker_id: str, limit: int, wait_s: float) -> Sequence[Claim]:
+        claims = await claim(worker_id, limit, wait_s)
+        if claims and not granted.is_set():
+            granted.set()
+            if is_cancelled:
+                await cancel.cancel(bench.parts, JobKey(TENANT, job_id))
+            return []
+        return claims
+
+    monkeypatch.setattr(bench.leases, "claim", deaf)
+    async with running(bench.worker()):
+        [job_id] = await bench.submit()
+        await granted.wait()
+        if is_cancelled:
+            await bench.state(job_id, State.CANCELLED)
+        else:
+            [fence] = await bench.runs(1)
+            bench.executor.end(fence, exit_code=0)
+            assert (await bench.state(job_id, State.SUCCEEDED)).lost_count == 0
+
+
+async def test_a_claim_that_is_written_late_is_found(
+    quick_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk stalls while a claim is committed, until the worker has looked for it in vain."""
+    store = await SqliteStore.open(quick_path / "slow.db", deadline_s=0.2)
+    bench = Bench(store)
+    monkeypatch.setattr(loop, "RETRY_S", (0.01,) * len(loop.RETRY_S))
+    stalls, goes_on, claim_jobs = threading.Event(), threading.Event(), verbs.claim_jobs
+
+    async def claim(tx: Transaction, calls: Sequence[verbs.ClaimCall]) -> list[Claimed]:
+        found = await claim_jobs(tx, calls)
+        if any(each.claims for each in found):
+            stalls.set()
+        return found
+
+    def stall(place: str) -> None:
+        if place == "store.before_commit" and stalls.is_set():
+            goes_on.wait(10)
+
+    monkeypatch.setattr(verbs, "claim_jobs", claim)
+
+    monkeypatch.setattr(writer, "failpoint", stall)
+    unclaim, list_live, failures = bench.leases.unclaim, bench.leases.list_live, 0
+
+    async def look(worker_id: str) -> Sequence[LiveAttempt]:
+        live = await list_live(worker_id)
+        if stalls.is_set():
+            goes_on.set()
+        return live
+
+    async def queue_up(fences: Sequence[Fence]) -> Sequence[bool]:
+        nonlocal failures
+        try:
+            return await unclaim(fences)
+        except StoreUnavailable:
+            failures += 1
+            if failures == 2:
+                goes_on.set()
+            raise
+
+    monkeypatch.setattr(bench.leases, "list_live", look)
+    monkeypatch.setattr(bench.leases, "unclaim", queue_up)
+    async with running(bench.worker()):
+        [job_id] = await bench.submit()
+        [fence] = await bench.runs(1)
+        bench.executor.end(fence, exit_code=0)
+        await bench.state(job_id, State.SUCCEEDED)
+    await store.close()
 
 
 async def test_a_drain_leaves_running_attempts_alone_and_hands_the_rest_back(

@@ -34,6 +34,7 @@ from jobservice.store.port import JobKey
 from jobservice.store.sqlite.store import SqliteStore
 from jobservice.testing.clock import JumpClock
 from jobservice.testing.executor import ScriptedExecutor
+from jobservice.worker.ahead import Ahead
 from jobservice.worker.loop import Worker
 
 TENANT = "default"
@@ -274,6 +275,21 @@ async def test_an_answer_that_the_store_is_away_is_an_answer(bench: Bench) -> No
     await bench.beats()
     bench.executor.end(fence, exit_code=0)
     await bench.until(lambda: bench.network.finished)
+
+
+async def test_a_claim_ahead_does_not_end_that(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for a slot, and cannot be handed back while the store is away."""
+    monkeypatch.setattr(Ahead, "leases", lambda _: 1)
+    await bench.submit()
+    await bench.submit()
+    await bench.until(lambda: bench.worker._book.pending)
+    fence = await bench.runs()
+    bench.network.has_no_store = True
+    await bench.beats(8)
+    assert list(bench.executor.running) == [fence]
+    bench.network.has_no_store = False
 
 
 async def test_a_lease_that_lay_unread_while_the_host_slept_is_not_used(bench: Bench) -> None:

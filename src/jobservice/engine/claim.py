@@ -54,7 +54,8 @@ class Leases:
     async def register(self, info: WorkerInfo) -> float:
         """Keep what the worker here says of itself; returns how many seconds a lease holds."""
         self._here = info.worker_id if info.embedded else None
-        await register_worker(self._parts, info)
+        with self._parts.signals.outage.noted(self._parts.clock):
+            await register_worker(self._parts, info)
         return self.lease_s
 
     async def claim(self, worker_id: str, limit: int, wait_s: float) -> Sequence[Claim]:
@@ -190,6 +191,10 @@ class Leases:
         Raises:
             WorkerNotFound: it is not registered; its leases are prolonged all the same.
         """
+        with self._parts.signals.outage.noted(self._parts.clock):
+            return await self._extend(worker_id, fences)
+
+    async def _extend(self, worker_id: str, fences: Sequence[Fence]) -> Sequence[LeaseAnswer]:
         store, clock = self._parts.store, self._parts.clock
         called_s, answers = clock.monotonic_s(), list[LeaseAnswer]()
         is_here = worker_id == self._here

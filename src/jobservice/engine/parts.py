@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 
 from jobservice.clock import Clock
+from jobservice.errors import StoreFull, StoreUnavailable
 from jobservice.model.attempt import Fence
 from jobservice.store.port import Store
 
@@ -40,6 +41,23 @@ class Bell:
             async with clock.timeout(timeout_s):
                 await self._event.wait()
         self._event.clear()
+
+
+class Outage:
+    """When a worker was told last that its sign of life cannot be written, and so went on without."""
+
+    def __init__(self) -> None:
+        self.told_s = float("-inf")
+        """Of the monotonic clock."""
+
+    @contextlib.contextmanager
+    def noted(self, clock: Clock) -> "Iterator[None]":
+        """For what writes a sign of life."""
+        try:
+            yield
+        except (StoreUnavailable, StoreFull):
+            self.told_s = clock.monotonic_s()
+            raise
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,6 +94,8 @@ class Signals:
     """The time of the next fire may have changed, or a job ended for which a fire waits."""
     operations: Bell = dataclasses.field(default_factory=Bell)
     """An operation was begun."""
+    outage: Outage = dataclasses.field(default_factory=Outage)
+    """When workers were told last that their leases cannot be prolonged."""
     elsewhere: Bell = dataclasses.field(default_factory=Bell)
     """Another server changed something."""
     stops: list[Callable[[Sequence[Fence]], None]] = dataclasses.field(default_factory=list)

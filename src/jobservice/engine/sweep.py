@@ -1,13 +1,20 @@
 """Sweep: what happens by itself, because its time came or because someone asked for it before."""
 
 import asyncio
+import contextlib
 import datetime as dt
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 from jobservice.engine.finish import settler
 from jobservice.engine.fire import Fires
 from jobservice.engine.parts import Parts
-from jobservice.errors import Deposed, JobServiceError, Unavailable
+from jobservice.errors import (
+    DeadlineExceeded,
+    Deposed,
+    JobServiceError,
+    StoreFull,
+    Unavailable,
+)
 from jobservice.model.ids import RANDOM_BITS
 from jobservice.model.worker import FORGOTTEN_AFTER
 from jobservice.store.array_port import SettledArrays
@@ -188,10 +195,14 @@ class Sweeps:
     async def _expire(self, adopted: asyncio.Event) -> None:
         """End leases that are over; for one lease time after a start, or when the store was away, none.
 
-        Whoever holds one could not extend it meanwhile, or may be on its way back.
+        Whoever holds one could not extend it meanwhile, or may be on its way back. A runner here that
+        cannot be had holds this up for one lease time at most; by then it has ended what it runs, or
+        nobody is given it.
         """
-        await adopted.wait()
         clock = self._parts.clock
+        with contextlib.suppress(TimeoutError):
+            async with clock.timeout(self._lease_s):
+                await adopted.wait()
         begin_s: float | None = None  # since when the store has answered every time
 
         async def once() -> None:
@@ -199,12 +210,13 @@ class Sweeps:
             try:
                 wait_s = await self._until_next_lease_end()
                 begin_s = clock.monotonic_s() if begin_s is None else begin_s
-                calm_s = begin_s + self._lease_s - clock.monotonic_s()
+                calm_from_s = max(begin_s, self._parts.signals.outage.told_s)
+                calm_s = calm_from_s + self._lease_s - clock.monotonic_s()
                 if calm_s > 0:
                     await clock.sleep(min(calm_s, self._poll_s))
                 elif wait_s or not await self.expire():
                     await clock.sleep(wait_s or AFTER_ERROR_S)
-            except Unavailable:
+            except (Unavailable, StoreFull, DeadlineExceeded):
                 begin_s = None
                 raise
 

@@ -17,8 +17,8 @@ Nothing here may rest on what one engine has and the other lacks: no rowid, no c
 sequence, tokens are opaque strings.
 
 Raises, everywhere: `StoreFull` when the disk is full, `StoreUnavailable` when the database cannot be
-used now, `LimitExceeded` when too many calls wait; in these cases nothing was changed.
-`DeadlineExceeded` when nobody knows whether it was.
+used now, `StoreBusy` when it takes too long, `LimitExceeded` when too many calls wait; in these cases
+nothing was changed. `DeadlineExceeded` when nobody knows whether it was.
 """
 
 import dataclasses

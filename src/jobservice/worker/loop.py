@@ -100,8 +100,8 @@ class Worker:
         self._answered_s = 0.0
         """Since when no lease of ours can have been given away, of the monotonic clock."""
         self._kept_until_s = 0.0
-        self._is_claim_unknown = False
-        """Whether leases may be ours that no claim told us of, or that we have dropped unstarted."""
+        self._look_s = 0.0
+        """When to look for leases that no claim told us of, of the monotonic clock; 0: now."""
         dispatcher.on_stop(self.stop)
         dispatcher.on_contact(self._hear_answer)
 
@@ -224,21 +224,20 @@ class Worker:
     async def _account_for(
         self, unknown: Sequence[LiveAttempt], *, only_unstarted: bool = False
     ) -> None:
-        never_started = [
-            each.fence
+        """Hand back what never had a process, but end what of it is to stop; the rest is lost."""
+        unstarted = {
+            each.fence: each.job_state
             for each in unknown
-            if each.attempt_state is AttemptState.STARTING and each.job_state is State.RUNNING
-            if not each.is_restored
-        ]
-        if never_started:
-            await self._dispatcher.unclaim(never_started)
-        if only_unstarted:
-            return
+            if each.attempt_state is AttemptState.STARTING and not each.is_restored
+        }
+        wanted = [fence for fence, state in unstarted.items() if state is State.RUNNING]
+        answers = await self._dispatcher.unclaim(wanted) if wanted else ()
+        gone = {fence for fence, done in zip(wanted, answers, strict=True) if done}
         now = self._clock.now()
         ends = [
             AttemptEnd(each.fence, _missing(each, now))
             for each in unknown
-            if each.fence not in set(never_started)
+            if each.fence not in gone and (each.fence in unstarted or not only_unstarted)
         ]
         if ends:
             await self._dispatcher.finish(ends)
@@ -266,15 +265,15 @@ class Worker:
     async def _claim_loop(self) -> None:
         while True:
             room = self._claimable()
-            if room <= 0:
-                await self._wait_for_room()
-                continue
             try:
-                if self._is_claim_unknown:
+                if room <= 0:
+                    await self._wait_for_room()
+                    continue
+                if self._clock.monotonic_s() >= self._look_s:
                     await self._hand_back_unknown()
                 claims = await self._dispatcher.claim(self._worker_id, room, self._longest_poll_s())
             except JobServiceError as error:
-                self._is_claim_unknown = True
+                self._look_s = 0.0
                 self._log.warning("claim_failed", error=str(error))
                 await self._clock.sleep(RETRY_S[2])
                 continue
@@ -291,15 +290,20 @@ class Worker:
         return min(self._poll_s, self._lease_s * LONGEST_POLL)
 
     async def _hand_back_unknown(self) -> None:
-        """A claim failed, and may have been granted all the same: nobody would start what it leased.
+        """A claim that failed may have been granted all the same: nobody would start what it leased.
 
-        What ended in silence is left to run out as lost: it had a process, which nobody may know yet.
+        It may even be granted later, after a stall of the database: so this is looked for once in each
+        lease time. What ended in silence is left to run out as lost: it had a process, which nobody may
+        know yet.
         """
+        await self._dispatcher.unclaim(
+            ()
+        )  # in a server the store has written the claim before this
         live = await self._dispatcher.list_live(self._worker_id)
         silenced = self._book.keep_silenced(each.fence for each in live)
         unheld = [each for each in self._unheld(live) if each.fence not in silenced]
         await self._account_for(unheld, only_unstarted=True)
-        self._is_claim_unknown = False
+        self._look_s = self._clock.monotonic_s() + self._lease_s
 
     def _claimable(self) -> int:
         book = self._book
@@ -501,7 +505,7 @@ class Worker:
         """Nobody can have been given a lease of ours until then, and for one lease after it."""
         if self._is_silent(called_s):
             self._book.pending.clear()  # those that have not gone to another are handed back
-            self._is_claim_unknown = True
+            self._look_s = 0.0
             self._room.set()
         self._answered_s = max(self._answered_s, called_s)
         if not self._minds:

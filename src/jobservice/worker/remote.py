@@ -19,7 +19,6 @@ import grpc
 
 from jobservice.clock import Clock
 from jobservice.errors import (
-    DeadlineExceeded,
     JobServiceError,
     StoreFull,
     StoreUnavailable,
@@ -50,8 +49,10 @@ FIRST_CALL_S = 5.0
 AGAIN_S = 1.0
 """After so long a broken stream of stops is opened anew."""
 STREAM_S = 3600.0
-STORE_IS_AWAY = StoreUnavailable, StoreFull, DeadlineExceeded
-"""What a server answers that can write nothing, for its database does not answer it or is full."""
+STORE_IS_AWAY = StoreUnavailable, StoreFull
+"""What a server answers that can write nothing, for its database does not answer it or is full.
+
+Not that it takes too long: it may be one row that somebody holds, and other leases are given away."""
 NEVER = float("-inf")
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -93,7 +94,7 @@ class RemoteService:
 
     async def register(self, info: WorkerInfo) -> float:
         request = pb.RegisterWorkerRequest(worker=wire.info_message(info))
-        answer = await self._call("RegisterWorker", request)
+        answer = await self._call("RegisterWorker", request, is_sign_of_life=True)
         lease_s = times.to_timedelta(answer.lease).total_seconds()
         self._call_s = min(FIRST_CALL_S, lease_s * BEAT)
         return lease_s
@@ -139,7 +140,8 @@ class RemoteService:
             request = pb.ExtendLeasesRequest(
                 worker_id=worker_id, fences=map(wire.fence_message, batch)
             )
-            answers += map(wire.to_answer, (await self._call("ExtendLeases", request)).answers)
+            answer = await self._call("ExtendLeases", request, is_sign_of_life=True)
+            answers += map(wire.to_answer, answer.answers)
         self._hear_contact(called_s)
         return answers
 
@@ -202,8 +204,12 @@ class RemoteService:
                 )
         return WorkerServiceStub(self._channel)
 
-    async def _call(self, method: str, request: Any, *, wait_s: float = 0.0) -> Any:
+    async def _call(
+        self, method: str, request: Any, *, wait_s: float = 0.0, is_sign_of_life: bool = False
+    ) -> Any:
         """One try at the server of now.
+
+        A server minds that it could not take a sign of life; so that alone counts as contact.
 
         Raises:
             Unavailable: it did not answer, or cannot act; the next call goes to another one.
@@ -215,22 +221,24 @@ class RemoteService:
             return await call(request, timeout=wait_s + self._call_s)
         except grpc.RpcError as error:
             why = (error.details() or "").rpartition(": ")[2]  # the rest repeats the address
-            raise self._failed(place, called_s, from_rpc_error(error), why) from None
+            failed = self._failed(place, from_rpc_error(error), why)
+            if is_sign_of_life and isinstance(failed, STORE_IS_AWAY):
+                self._hear_that_the_store_is_away(place, called_s)
+            raise failed from None
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
             raise self._silent(place) from None
 
-    def _failed(
-        self, place: int, called_s: float, error: JobServiceError, why: str
-    ) -> JobServiceError:
+    def _hear_that_the_store_is_away(self, place: int, called_s: float) -> None:
+        self._away_s[place] = called_s
+        if min(self._away_s) > NEVER:
+            self._hear_contact(min(self._away_s))
+
+    def _failed(self, place: int, error: JobServiceError, why: str) -> JobServiceError:
         if is_foreign(error):
             self._next(place)
             return self._silent(place, why)
-        if isinstance(error, STORE_IS_AWAY):
-            self._away_s[place] = called_s
-            if min(self._away_s) > NEVER:
-                self._hear_contact(min(self._away_s))
         if isinstance(error, (Unavailable, *STORE_IS_AWAY)):
             self._next(place)
         return error

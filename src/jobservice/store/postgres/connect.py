@@ -17,6 +17,7 @@ from jobservice.errors import (
     Internal,
     JobServiceError,
     SetupError,
+    StoreBusy,
     StoreFull,
     StoreUnavailable,
 )
@@ -106,6 +107,8 @@ def refusal(error: Exception) -> JobServiceError:
     """What a caller is told when nothing was changed, or nothing was read."""
     if isinstance(error, asyncpg.DiskFullError):
         return StoreFull()
+    if isinstance(error, asyncpg.LockNotAvailableError | asyncpg.QueryCanceledError):
+        return StoreBusy(f"The database did not do it in time: {said(error)}. Nothing was changed.")
     if is_away(error):
         return StoreUnavailable(f"The database cannot be used now: {said(error)}.")
     fault = Internal(f"A statement of the store failed: {said(error)}.")

@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import asyncpg
 
 from jobservice.clock import from_us, to_us
-from jobservice.errors import JobServiceError, ResumeTokenExpired, StoreUnavailable
+from jobservice.errors import JobServiceError, ResumeTokenExpired, StoreBusy, StoreUnavailable
 from jobservice.model.attempt import Fence
 from jobservice.model.job import AttemptState, Job
 from jobservice.model.lifecycle import State
@@ -102,7 +102,7 @@ class Readers:
         except JobServiceError:
             raise
         except TimeoutError:
-            raise StoreUnavailable("The database is too slow now; the read was given up.") from None
+            raise StoreBusy("The database is too slow now; the read was given up.") from None
         except Exception as error:
             if is_away(error) or isinstance(error, asyncpg.PostgresError):
                 raise refusal(error) from error

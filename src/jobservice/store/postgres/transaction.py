@@ -177,7 +177,10 @@ class Transaction(Savepoints):
 
     async def find_held(self, now_us: int) -> Sequence[Any]:
         """From the floor of the leases on, which is raised once this is committed."""
-        found = await self._read_all("find_held", self._floors.leases_us)
+        floor_us = self._floors.leases_us
+        if now_us < floor_us:
+            floor_us = 0  # our clock was set back: others may end before, too
+        found = await self._read_all("find_held", floor_us)
         earliest_us = min((lease_until_us for *_, lease_until_us in found), default=now_us)
         self.leases_us = min(earliest_us, now_us - floors.APART_US)
         return [held for *held, _ in found]

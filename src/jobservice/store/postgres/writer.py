@@ -20,7 +20,7 @@ from typing import Any
 
 import asyncpg
 
-from jobservice.errors import DeadlineExceeded, Deposed, StoreUnavailable
+from jobservice.errors import DeadlineExceeded, Deposed, StoreBusy, StoreUnavailable
 from jobservice.failpoints import failpoint
 from jobservice.store.postgres.connect import (
     STATEMENT_PART,
@@ -70,6 +70,7 @@ class Writer:
         first = in_transaction(url, self._statement_s)
         self._begin = f"BEGIN; {first}" if first else "BEGIN"
         self._group = Group(waiting_limit=waiting_limit, deadline_s=deadline_s)
+        self._group.too_slow = StoreBusy  # others may be served all the same
         self.on_commit = self._group.on_commit
         self.floors = Floors()
         self._queue: collections.deque[Call[Any, Any]] = collections.deque()
@@ -128,6 +129,8 @@ class Writer:
     async def _commit(self, batch: Calls) -> bool:
         """Run and commit a batch; every call has its answer or its error then."""
         for tries_left in reversed(range(TRIES)):
+            for call in batch:
+                call.error = None
             try:
                 return await self._try_once(batch)
             except _Unknown as unknown:
@@ -180,6 +183,7 @@ class Writer:
             self._drop(connection)
             raise _Unknown from error
         failpoint("store.after_commit")
+        self._group.too_slow = StoreBusy
         if transaction.leases_us is not None:
             self.floors.leases_us = transaction.leases_us
         return transaction.changed
@@ -209,9 +213,12 @@ class Writer:
         self._log.error("commit_failed", error=str(error), calls=len(batch))
         for call in batch:
             call.error = refusal(error)
+        if isinstance(refusal(error), StoreUnavailable):
+            self._group.too_slow = StoreUnavailable
 
     def _leave_open(self, batch: Calls, unknown: _Unknown) -> bool:
         self._log.error("commit_unknown", error=str(unknown.__cause__), calls=len(batch))
+        self._group.too_slow = StoreUnavailable
         for call in batch:
             call.error = DeadlineExceeded(
                 "The connection to the database broke while it committed; it may have done so."

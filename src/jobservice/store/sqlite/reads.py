@@ -13,7 +13,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import apsw
 
 from jobservice.clock import from_us, to_us
-from jobservice.errors import Internal, JobServiceError, ResumeTokenExpired, StoreUnavailable
+from jobservice.errors import (
+    Internal,
+    JobServiceError,
+    ResumeTokenExpired,
+    StoreBusy,
+    StoreUnavailable,
+)
 from jobservice.model.attempt import Fence
 from jobservice.model.job import AttemptState, Job
 from jobservice.model.lifecycle import State
@@ -100,7 +106,7 @@ class Readers:
             async with asyncio.timeout(self._deadline_s):
                 return await done
         except TimeoutError:
-            raise StoreUnavailable("The database is too slow now; the read was given up.") from None
+            raise StoreBusy("The database is too slow now; the read was given up.") from None
         except apsw.Error as error:
             raise _unreadable(error) from error
         finally:

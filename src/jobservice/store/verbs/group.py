@@ -21,7 +21,13 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Protocol
 
-from jobservice.errors import DeadlineExceeded, JobServiceError, LimitExceeded, StoreUnavailable
+from jobservice.errors import (
+    DeadlineExceeded,
+    JobServiceError,
+    LimitExceeded,
+    StoreUnavailable,
+    Unavailable,
+)
 from jobservice.store.verbs.transaction import Answer, Item, Transaction, Verb
 
 LARGEST_BATCH = 1_000
@@ -73,6 +79,8 @@ class Group:
 
     def __init__(self, *, waiting_limit: int, deadline_s: float) -> None:
         self.on_commit: list[Callable[[], None]] = []
+        self.too_slow: type[Unavailable] = StoreUnavailable
+        """What a call is told that has waited too long."""
         self._waiting_limit = waiting_limit
         self._deadline_s = deadline_s
         self._loop = asyncio.get_running_loop()
@@ -147,7 +155,7 @@ class Group:
             if call.taken:
                 return DeadlineExceeded("The database did not commit in time; it may still do so.")
             call.taken = True
-        return StoreUnavailable("The database is too slow now; nothing was changed.")
+        return self.too_slow("The database is too slow now; nothing was changed.")
 
 
 async def run_together(transaction: Transaction, batch: Calls) -> None:

@@ -33,7 +33,8 @@ class WorkerServiceStub(object):
 
     A worker that could not extend its leases for two thirds of their time ends what it runs and tells nothing
     more of it; a lease is given to another one seven sixths of that time after its last extension. It may go on
-    when every server has answered, in that time, with STORE_UNAVAILABLE, STORE_FULL or DEADLINE_EXCEEDED.
+    when every server has answered an ExtendLeases or RegisterWorker in that time with STORE_UNAVAILABLE or
+    STORE_FULL; a server gives nothing away for one lease after it has answered so.
     """
 
     def __init__(self, channel):
@@ -122,7 +123,8 @@ class WorkerServiceServicer(object):
 
     A worker that could not extend its leases for two thirds of their time ends what it runs and tells nothing
     more of it; a lease is given to another one seven sixths of that time after its last extension. It may go on
-    when every server has answered, in that time, with STORE_UNAVAILABLE, STORE_FULL or DEADLINE_EXCEEDED.
+    when every server has answered an ExtendLeases or RegisterWorker in that time with STORE_UNAVAILABLE or
+    STORE_FULL; a server gives nothing away for one lease after it has answered so.
     """
 
     def RegisterWorker(self, request, context):
@@ -314,7 +316,8 @@ class WorkerService(object):
 
     A worker that could not extend its leases for two thirds of their time ends what it runs and tells nothing
     more of it; a lease is given to another one seven sixths of that time after its last extension. It may go on
-    when every server has answered, in that time, with STORE_UNAVAILABLE, STORE_FULL or DEADLINE_EXCEEDED.
+    when every server has answered an ExtendLeases or RegisterWorker in that time with STORE_UNAVAILABLE or
+    STORE_FULL; a server gives nothing away for one lease after it has answered so.
     """
 
     @staticmethod

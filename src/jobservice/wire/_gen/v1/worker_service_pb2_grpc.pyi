@@ -34,7 +34,8 @@ class WorkerServiceStub:
 
     A worker that could not extend its leases for two thirds of their time ends what it runs and tells nothing
     more of it; a lease is given to another one seven sixths of that time after its last extension. It may go on
-    when every server has answered, in that time, with STORE_UNAVAILABLE, STORE_FULL or DEADLINE_EXCEEDED.
+    when every server has answered an ExtendLeases or RegisterWorker in that time with STORE_UNAVAILABLE or
+    STORE_FULL; a server gives nothing away for one lease after it has answered so.
     """
 
     @_typing.overload
@@ -82,7 +83,8 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
 
     A worker that could not extend its leases for two thirds of their time ends what it runs and tells nothing
     more of it; a lease is given to another one seven sixths of that time after its last extension. It may go on
-    when every server has answered, in that time, with STORE_UNAVAILABLE, STORE_FULL or DEADLINE_EXCEEDED.
+    when every server has answered an ExtendLeases or RegisterWorker in that time with STORE_UNAVAILABLE or
+    STORE_FULL; a server gives nothing away for one lease after it has answered so.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -126,7 +128,8 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A worker that could not extend its leases for two thirds of their time ends what it runs and tells nothing
     more of it; a lease is given to another one seven sixths of that time after its last extension. It may go on
-    when every server has answered, in that time, with STORE_UNAVAILABLE, STORE_FULL or DEADLINE_EXCEEDED.
+    when every server has answered an ExtendLeases or RegisterWorker in that time with STORE_UNAVAILABLE or
+    STORE_FULL; a server gives nothing away for one lease after it has answered so.
     """
 
     @_abc_1.abstractmethod
