@@ -21,6 +21,7 @@ from tests.testing.histories import (
     attempt,
     event,
     find,
+    frames,
     good,
     job,
     ran,
@@ -384,6 +385,15 @@ def test_a_claim_that_waited_for_the_resume_is_no_claim_in_the_pause() -> None:
     put(entries, "call", {"at": find(entries, "start", job_id=JOB)["at"] - 1}, method="pause")
     put(entries, "call", {"at": find(entries, "start", job_id=JOB)["at"] - 1}, method="resume")
     assert judged(entries).outcome is Outcome.PASSED
+
+
+def test_what_went_with_a_deleted_job_may_be_missed_and_not_repeated() -> None:
+    entries = good()
+    told = [(1, "CREATED", "QUEUED"), (2, "CLAIMED", "RUNNING"), (5, "CANCELLED", "CANCELLED")]
+    entries += late(frames(GONE, *told))
+    assert judged(entries).outcome is Outcome.PASSED
+    entries += late(frames(GONE, told[-1]), 2 * 10**9)
+    assert "watchers_miss_and_repeat_nothing" in judged(entries).findings
 
 
 def test_every_invariant_has_a_history_that_breaks_it() -> None:
