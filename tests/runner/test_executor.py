@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 import uvloop
 
 import jobservice
@@ -23,7 +24,7 @@ from jobservice.executors.port import (
     Started,
     StartOrder,
 )
-from jobservice.executors.process import ProcessExecutor, _text, version_numbers
+from jobservice.executors.process import ProcessExecutor, _reports, _text, version_numbers
 from jobservice.model.attempt import Cause, Fence
 from jobservice.testing.wait import wait_until
 from tests.runner.harness import Host, is_gone
@@ -36,14 +37,19 @@ class Worker:
         self.executor = executor
         self.reports: list[Report] = []
         self.lost = 0
+        self.deaf = 0
+        """How many frames it fails at."""
         self._heard = asyncio.Event()
 
     async def connect(self) -> Sequence[KnownAttempt]:
         return await self.executor.connect(self._hear, self._lose)
 
     def _hear(self, reports: Sequence[Report]) -> None:
-        self.reports += reports
         self._heard.set()
+        if self.deaf:
+            self.deaf -= 1
+            raise OverflowError
+        self.reports += reports
 
     def _lose(self) -> None:
         self.lost += 1
@@ -128,6 +134,40 @@ async def test_an_attempt_from_start_to_end(plain_host: Host, worker: Worker) ->
     assert before - dt.timedelta(seconds=1) < started.started_at <= end.outcome.ended_at
     assert (plain_host.attempts / "s" / "j1-1" / "stdout").read_text() == "in\nj1 1\n"
     worker.executor.acknowledge([fence()])
+
+
+@in_both_loops
+async def test_a_worker_that_cannot_hear_a_frame_keeps_the_link(
+    plain_host: Host, worker: Worker
+) -> None:
+    worker.deaf = 1
+    with structlog.testing.capture_logs() as lines:
+        await worker.connect()
+        worker.executor.start([order(plain_host, 1, "exec sleep 600")])
+        await worker.until(lambda: not worker.deaf)
+        worker.executor.stop([fence()])
+        await worker.end_of(fence())
+    assert [line["event"] for line in lines] == ["reports_not_heard"]
+    assert lines[0]["exc_info"]
+    assert worker.lost == 0
+
+
+def test_what_makes_no_sense_in_a_frame_keeps_nothing_else_away() -> None:
+    key, other = str(fence(1)), str(fence(2))
+    end = {"key": key, "cause": "of a later version"}
+    frame = {
+        "type": "reports",
+        "started": [[key, 1_000], [other, 1_000, 7]],
+        "progress": [[key, 1_000, 50, None], [other, 1_000, 50, "half"]],
+        "ended": [end],
+    }
+    with structlog.testing.capture_logs() as lines:
+        reports = list(_reports(frame))
+    assert [(type(each), each.fence) for each in reports] == [
+        (Started, fence(2)),
+        (Progressed, fence(2)),
+    ]
+    assert [line["event"] for line in lines] == ["report_makes_no_sense"] * 3
 
 
 @in_both_loops

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import structlog.testing
 
 from jobservice.clock import SystemClock
 from jobservice.engine import cancel, submit
 from jobservice.engine.claim import Leases
 from jobservice.engine.parts import Parts, Signals
 from jobservice.errors import StoreUnavailable
+from jobservice.executors.port import Progressed, Report
 from jobservice.model.attempt import Cause, Fence, Outcome
 from jobservice.model.job import Attempt, AttemptState, Job
 from jobservice.model.lease import AttemptEnd, Claim, LiveAttempt
@@ -30,6 +32,7 @@ from jobservice.store.verbs.transaction import Transaction
 from jobservice.testing.executor import ScriptedExecutor
 from jobservice.testing.invariants import check_invariants
 from jobservice.worker import loop
+from jobservice.worker.book import Book
 from jobservice.worker.loop import Worker
 
 T = TypeVar("T")
@@ -163,6 +166,33 @@ async def test_progress_gets_an_estimate_and_is_recorded(bench: Bench) -> None:
         assert job.progress.estimated_completion is not None
         bench.executor.end(fence, exit_code=0)
         await bench.state(job_id, State.SUCCEEDED)
+
+
+async def test_a_report_that_cannot_be_heard_keeps_no_other_one_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await bench.submit(2)
+    async with running(bench.worker(slots=2)):
+        first, second = await bench.runs(2)
+        heard = Book.hear
+
+        def hear(book: Book, reports: Sequence[Report]) -> int:
+            if any(report.fence == first for report in reports if isinstance(report, Progressed)):
+                raise OverflowError
+            return heard(book, reports)
+
+        monkeypatch.setattr(Book, "hear", hear)
+        now = bench.clock.now()
+        with structlog.testing.capture_logs() as lines:
+            bench.executor.report([Progressed(each, now, 10, "") for each in (first, second)])
+            for fence in (first, second):
+                bench.executor.end(fence, exit_code=0)
+        for job_id in ids:
+            await bench.state(job_id, State.SUCCEEDED)
+    assert [line["attempt"] for line in lines if line["event"] == "report_not_heard"] == [
+        str(first)
+    ]
+    assert all(line["exc_info"] for line in lines)
 
 
 async def test_a_restarted_worker_adopts_what_runs(bench: Bench) -> None:

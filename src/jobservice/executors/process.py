@@ -32,6 +32,7 @@ from jobservice.executors.port import (
     StartOrder,
 )
 from jobservice.model.attempt import Cause, Fence, Outcome
+from jobservice.telemetry import logger
 
 PROTOCOL = 1
 SILENCED = "silenced"
@@ -127,6 +128,7 @@ class ProcessExecutor:
         self._hello: asyncio.Future[Message] | None = None
         self._on_reports: Callable[[Sequence[Report]], None] = lambda _: None
         self._early: list[Message] | None = None
+        self._log = logger("executor")
         self.containment = ""
         """What is in force, after `connect`: cgroup or subreaper."""
         self.runner_pid = 0
@@ -261,13 +263,20 @@ class ProcessExecutor:
             if self._early is not None:
                 self._early.append(message)
             else:
-                self._on_reports(list(_reports(message)))
+                self._pass_on(message)
 
     def _release_early(self) -> None:
         """Pass on what came before `connect` had returned."""
         early, self._early = self._early or [], None
         for message in early:
+            self._pass_on(message)
+
+    def _pass_on(self, message: Message) -> None:
+        """Hand a frame on; a fault in that must not break the link, on which all jobs depend."""
+        try:
             self._on_reports(list(_reports(message)))
+        except Exception:  # noqa: BLE001  # one frame must not end the link
+            self._log.exception("reports_not_heard")
 
     def _order(self, order: StartOrder) -> Message:
         return {
@@ -412,16 +421,33 @@ def _known(attempts: list[Message]) -> Iterator[KnownAttempt]:
 
 
 def _reports(message: Message) -> Iterator[Report]:
-    """The reports of a frame, in order per attempt."""
-    for key, at_ns, pid in message["started"]:
-        if (fence := _fence(key)) is not None:
-            yield Started(fence, _instant(at_ns), pid)
-    for key, at_ns, percent, step in message["progress"]:
-        if (fence := _fence(key)) is not None:
-            yield Progressed(fence, _instant(at_ns), percent, _text(step))
-    for end in message["ended"]:
-        if (fence := _fence(end["key"])) is not None:
-            yield Ended(fence, _outcome(end), silenced=end["cause"] == SILENCED)
+    """The reports of a frame, in order per attempt, without those that make no sense."""
+    for part, read in (("started", _started), ("progress", _progressed), ("ended", _ended)):
+        for line in message[part]:
+            try:
+                report = read(line)
+            except Exception:  # noqa: BLE001  # one must not keep the others away
+                logger("executor").exception("report_makes_no_sense", report=line)
+                continue
+            if report is not None:
+                yield report
+
+
+def _started(line: list[Any]) -> Started | None:
+    key, at_ns, pid = line
+    fence = _fence(key)
+    return None if fence is None else Started(fence, _instant(at_ns), pid)
+
+
+def _progressed(line: list[Any]) -> Progressed | None:
+    key, at_ns, percent, step = line
+    fence = _fence(key)
+    return None if fence is None else Progressed(fence, _instant(at_ns), percent, _text(step))
+
+
+def _ended(end: Message) -> Ended | None:
+    fence = _fence(end["key"])
+    return None if fence is None else Ended(fence, _outcome(end), silenced=end["cause"] == SILENCED)
 
 
 def _text(said: str) -> str:

@@ -12,5 +12,8 @@ def estimated_completion(
     elapsed = reported_at - started_at
     if percent <= 0 or elapsed <= dt.timedelta(0):
         return None
-    remaining = elapsed * ((100 - min(percent, 100.0)) / percent)
-    return reported_at + remaining if remaining < LONGEST_ESTIMATE else None
+    # In seconds, for these may be more than a timedelta can hold: a job may say 1e-12 %.
+    remaining_s = elapsed.total_seconds() * ((100 - min(percent, 100.0)) / percent)
+    if not remaining_s < LONGEST_ESTIMATE.total_seconds():
+        return None
+    return reported_at + dt.timedelta(seconds=remaining_s)

@@ -111,7 +111,11 @@ class ScriptedExecutor:
 
     def progress(self, fence: Fence, percent: float, step: str) -> None:
         """The process says how far it is."""
-        self._on_reports([Progressed(fence, self._clock.now(), percent, step)])
+        self.report([Progressed(fence, self._clock.now(), percent, step)])
+
+    def report(self, reports: Sequence[Report]) -> None:
+        """All that is told in one frame."""
+        self._on_reports(reports)
 
     def lose(self) -> None:
         """The runner dies with everything that it ran; a new one tells of it."""

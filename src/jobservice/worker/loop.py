@@ -385,7 +385,7 @@ class Worker:
         self._hear_told(reports)
 
     def _hear_told(self, reports: Sequence[Report]) -> None:
-        ended = self._book.hear(reports)
+        ended = sum(map(self._hear_one, reports))
         if ended:
             self._ahead.ended(ended)
             self._pump()
@@ -393,6 +393,14 @@ class Worker:
             if not self._book.running:
                 self._idle.set()
         self._records.set()
+
+    def _hear_one(self, report: Report) -> int:
+        """Note a report; a fault in one must not keep the others of its frame away."""
+        try:
+            return self._book.hear([report])
+        except Exception:  # noqa: BLE001  # one must not keep the others away
+            self._log.exception("report_not_heard", attempt=str(report.fence))
+            return 0
 
     async def _record_loop(self) -> None:
         while True:
