@@ -20,6 +20,7 @@ class Files:
 
     def __init__(self) -> None:
         self.written: dict[str, bytes] = {}
+        self.gaps: dict[str, Piece] = {}
 
     async def read(self, job_id: str, attempt: int, stream: Stream, offset: int) -> Piece:
         del attempt
@@ -27,8 +28,8 @@ class Files:
         return Piece(offset, data[offset:])
 
     async def gap(self, job_id: str, attempt: int, stream: Stream) -> Piece | None:
-        del job_id, attempt, stream
-        return None
+        del attempt
+        return self.gaps.get(job_id) if stream is Stream.STDOUT else None
 
 
 class Service:
@@ -36,15 +37,21 @@ class Service:
 
     def __init__(self) -> None:
         self.has: dict[str, bytes] = {}
+        self.calls = 0
         self.meanwhile: Callable[[], None] = lambda: None
 
     async def append_logs(self, appends: Sequence[LogAppend]) -> Sequence[int | None]:
         happens, self.meanwhile = self.meanwhile, lambda: None
         happens()
+        self.calls += 1
         for each in appends:
-            if each.stream is Stream.STDOUT:
-                known = self.has.get(each.fence.job_id, b"")
-                self.has[each.fence.job_id] = known[: each.piece.offset] + each.piece.data
+            known = self.has.get(each.fence.job_id, b"")
+            if each.stream is Stream.STDOUT and each.piece.offset <= len(known):
+                dropped = b"-" * each.piece.dropped_bytes
+                behind = known[each.piece.end :]
+                self.has[each.fence.job_id] = (
+                    known[: each.piece.offset] + each.piece.data + dropped + behind
+                )
         return [
             len(self.has.get(each.fence.job_id, b"")) if each.stream is Stream.STDOUT else 0
             for each in appends
@@ -81,3 +88,45 @@ async def test_an_end_that_comes_after_a_look_waits_for_another_look() -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await running
     assert passed == [("j2", b"late")]
+
+
+async def test_an_end_whose_output_was_removed_is_passed_on() -> None:
+    files, service, passed = Files(), Service(), list[Ended]()
+    clock = JumpClock()
+    shipper = LogShipper(files, service, clock, passed.extend)  # type: ignore[arg-type]
+    service.has["j1"] = b"head"
+    files.gaps["j1"] = Piece(10, dropped_bytes=90)  # and nothing leads there any more
+    end = ended(FIRST, 120)
+    end = dataclasses.replace(end, outcome=dataclasses.replace(end.outcome, dropped_bytes=90))
+    shipper.end([end])
+    running = asyncio.create_task(shipper.run())
+    for _ in range(200):
+        await asyncio.sleep(0)
+        clock.advance(0.01)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert passed == [end]
+    assert service.calls < 5
+    assert service.has["j1"] == b"head"
+
+
+async def test_the_gap_of_an_end_is_told_before_it_is_passed_on() -> None:
+    files, service, passed = Files(), Service(), list[bytes]()
+
+    def pass_on(ends: Sequence[Ended]) -> None:
+        passed.extend(service.has[each.fence.job_id] for each in ends)
+
+    shipper = LogShipper(files, service, JumpClock(), pass_on)  # type: ignore[arg-type]
+    service.has["j1"] = files.written["j1"] = b"0123456789"
+    files.gaps["j1"] = Piece(4, dropped_bytes=3)
+    end = ended(FIRST, 10)
+    end = dataclasses.replace(end, outcome=dataclasses.replace(end.outcome, dropped_bytes=3))
+    shipper.end([end])
+    running = asyncio.create_task(shipper.run())
+    for _ in range(200):
+        await asyncio.sleep(0)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert passed == [b"0123---789"]

@@ -190,22 +190,27 @@ class LogShipper:
         return found
 
     def _take(self, batch: Sequence[LogAppend], answers: Sequence[int | None]) -> set[Fence]:
-        """Go on where the service says that a stream ends; returns of which attempts there was news."""
+        """Go on where the service says that a stream ends; returns of which attempts there was news.
+
+        What the service ignored is none: a gap that nothing leads to, as the job has removed its output.
+        """
         moved: set[Fence] = set()
         for append, position in zip(batch, answers, strict=True):
             watched = self._watched.get(append.fence)
             if watched is None:
                 continue
-            moved.add(append.fence)
             if position is None:  # its lease has gone to another, and its end will be refused too
                 if watched.end is not None:
                     self._pass_on([watched.end])
                 del self._watched[append.fence]
                 continue
-            reached = watched.positions[append.stream] or 0
+            known = watched.positions[append.stream]
             watched.positions[append.stream] = position
-            if append.piece.dropped_bytes and append.piece.offset < reached:
+            if position != known:
+                moved.add(append.fence)
+            if append.piece.dropped_bytes and append.piece.offset < (known or 0):
                 watched.gaps_told[append.stream] = append.piece.end
+                moved.add(append.fence)
         return moved
 
     def _plan(self, looked: Sequence[Fence], moved: set[Fence], ended: set[Fence]) -> None:
