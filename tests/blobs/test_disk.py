@@ -1,7 +1,13 @@
 """The reader of outputs: gaps, links, growth, and its agreement with the runner that writes."""
 
+import asyncio
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
+
+import pytest
 
 from jobservice.blobs import disk
 from jobservice.blobs.disk import GAP, GAP_RECORD, OPEN_END, AttemptFiles
@@ -90,3 +96,67 @@ async def test_remove_takes_all_attempts_and_the_empty_shard_but_nothing_behind_
     assert await files.remove([(JOB, 3)]) == [True]
     assert list((tmp_path / "root").iterdir()) == []
     assert (kept / "file").exists()
+
+
+HOSTILE = """
+import asyncio, concurrent.futures.thread, os, sys
+from pathlib import Path
+from jobservice.blobs.disk import AttemptFiles
+
+root, job, how = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+if os.getuid() == 0:
+    os.chown(root, 65534, 65534)
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+files = AttemptFiles(root / "attempts")
+work = files.directory(job, 1) / "work"
+outside = root / "outside"
+for each in (work / "module" / "cache" / "deep", work / "dark", outside):
+    each.mkdir(parents=True)
+    (each / "file").write_text("x")
+(work / "link").symlink_to(outside)
+(work / "module" / "link").symlink_to(outside)
+outside.chmod(0o500)
+(work / "dark").chmod(0)
+for each in ("cache/deep", "cache", "."):
+    (work / "module" / each).chmod(0o555)
+work.chmod(0)
+files.directory(job, 1).chmod(0o500)
+if how == "remove":
+    assert asyncio.run(files.remove([(job, 1)])) == [True]
+elif how == "discard":
+    asyncio.run(files.discard([(job, 1)]))
+else:
+    asyncio.run(files.keep_only([]))
+assert not list((root / "attempts").iterdir()), "something is left"
+assert outside.stat().st_mode & 0o777 == 0o500, "a link was followed"
+assert (outside / "file").exists()
+outside.chmod(0o700)
+"""
+"""Not as root, for whom there are no modes."""
+
+
+@pytest.mark.parametrize("how", ["remove", "discard", "keep_only"])
+def test_what_a_job_made_unwritable_goes_too(how: str) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        ran = subprocess.run(
+            [sys.executable, "-c", HOSTILE, root, JOB, how],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
+    files = attempt(tmp_path)
+    place = os.open(files.directory(JOB, 1), os.O_RDONLY)
+    for _ in range(sys.getrecursionlimit() + 100):
+        os.mkdir("d", dir_fd=place)
+        below = os.open("d", os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = below
+    os.close(place)
+    try:
+        assert asyncio.run(files.remove([(JOB, 1)])) == [True]
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / JOB[1:7]], check=True)  # or pytest cannot

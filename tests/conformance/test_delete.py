@@ -84,7 +84,10 @@ async def test_many_jobs_are_deleted_together(store: Store) -> None:
     fences = await ended(store, 300)
     keys = [key_of(each) for each in fences]
     await unwanted(store, *keys)
-    assert len(await store.list_deletable(limit=200)) == 200
+    first = await store.list_deletable(limit=200)
+    rest = await store.list_deletable(limit=200, after=first[-1].key)
+    assert [each.key.job_id for each in first + rest] == sorted(each.job_id for each in keys)
+    assert len(first) == 200
     assert await store.delete_jobs(keys, now=at(30)) == [True] * 300
     assert await states(store) == {}
     assert {each.event.kind for each in await changes(store)} == {EventKind.DELETED}

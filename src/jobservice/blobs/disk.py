@@ -9,6 +9,7 @@ end. A job may have put anything into its directory: nothing here follows a link
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import struct
@@ -25,6 +26,7 @@ GAP = 1
 OPEN_END = 2**64 - 1
 """The length of a gap that is not over."""
 
+_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NAMES = {Stream.STDOUT: "stdout", Stream.STDERR: "stderr"}
@@ -65,7 +67,7 @@ class AttemptFiles:
 
     def _discard(self, attempts: Sequence[tuple[str, int]]) -> None:
         for job_id, attempt in attempts:
-            shutil.rmtree(self.directory(job_id, attempt), ignore_errors=True)
+            _remove_tree(self.directory(job_id, attempt))
             with contextlib.suppress(OSError):
                 self.directory(job_id, attempt).parent.rmdir()
 
@@ -73,7 +75,7 @@ class AttemptFiles:
         kept = {self.directory(*each).name for each in attempts}
         for directory in list(self._root.glob("*/*-*")):
             if directory.name not in kept:
-                shutil.rmtree(directory, ignore_errors=True)
+                _remove_tree(directory)
                 with contextlib.suppress(OSError):
                     directory.parent.rmdir()
 
@@ -85,12 +87,79 @@ class AttemptFiles:
         if mutant("delete.leaves_files"):
             return gone
         for attempt in range(1, attempts + 1):
-            directory = self.directory(job_id, attempt)
-            shutil.rmtree(directory, ignore_errors=True)
-            gone = gone and not os.path.lexists(directory)
+            gone = _remove_tree(self.directory(job_id, attempt)) and gone
         with contextlib.suppress(OSError):
             (self._root / job_id[1:7]).rmdir()
         return gone
+
+
+def _remove_tree(top: Path) -> bool:
+    """Remove a directory and all in it; False where something is left.
+
+    A job may have taken away rights (the modules that Go keeps are 0555) or nested without end.
+    """
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(top, ignore_errors=True)
+    if _is_gone(top):
+        return True
+    with contextlib.suppress(OSError), _enter(top.parent) as parent_fd:
+        with _enter(top.name, parent_fd) as top_fd:
+            _flatten(top_fd)
+        os.rmdir(top.name, dir_fd=parent_fd)
+    return _is_gone(top)
+
+
+def _is_gone(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError as error:
+        return error.errno in {errno.ENOENT, errno.ENOTDIR}
+    return False
+
+
+def _flatten(top_fd: int) -> None:
+    """Empty a directory: bring up the directories of those in it, until there is none.
+
+    Only what is directly in it is ever opened, however deep it was; and a crash leaves less than before.
+    """
+    numbers = itertools.count()
+    while entries := _entries(top_fd):
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=top_fd)
+                continue
+            with _enter(entry.name, top_fd) as below_fd:
+                for each in _entries(below_fd):
+                    if each.is_dir(follow_symlinks=False):
+                        with _enter(each.name, below_fd):  # to be moved, it must be ours
+                            free = _free_name(top_fd, numbers)
+                            os.rename(each.name, free, src_dir_fd=below_fd, dst_dir_fd=top_fd)
+                    else:
+                        os.unlink(each.name, dir_fd=below_fd)
+            os.rmdir(entry.name, dir_fd=top_fd)
+
+
+def _entries(directory_fd: int) -> list[os.DirEntry[str]]:
+    with os.scandir(directory_fd) as found:
+        return list(found)
+
+
+def _free_name(directory_fd: int, numbers: Iterator[int]) -> str:
+    for name in map(str, numbers):
+        try:
+            os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return name
+    raise AssertionError("numbers end never")
+
+
+@contextlib.contextmanager
+def _enter(path: Path | str, directory_fd: int | None = None) -> Iterator[int]:
+    """A directory, made ours to read and to change; no link to one."""
+    with _open(path, _PLACE, directory_fd) as place_fd:
+        Path(f"/proc/self/fd/{place_fd}").chmod(0o700)
+        with _open(".", _DIRECTORY, place_fd) as descriptor:
+            yield descriptor
 
 
 def _read(directory: Path, stream: Stream, offset: int) -> Piece:

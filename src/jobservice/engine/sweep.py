@@ -18,6 +18,7 @@ from jobservice.errors import (
 from jobservice.model.ids import RANDOM_BITS
 from jobservice.model.worker import FORGOTTEN_AFTER
 from jobservice.store.array_port import SettledArrays
+from jobservice.store.port import Deletable, JobKey
 from jobservice.telemetry import Logger, logger
 
 BATCH = 500
@@ -27,6 +28,11 @@ IDLE_POLLS = 12
 """What hints tell of is looked for without one so many times less often than the rest."""
 FORGET_POLLS = 120
 """And what is only tidied up, as much less again."""
+STAYS_S = 600.0
+"""How long it takes at most until files that could not be removed are tried again."""
+
+_Staying = dict[JobKey, tuple[float, float]]
+"""Jobs whose files could not be removed: when to try again, and the wait until then."""
 
 RemoveFiles = Callable[[Sequence[tuple[str, int]]], Awaitable[Sequence[bool]]]
 """Removes the files of jobs, given with the number of their attempts; False: some are left."""
@@ -50,6 +56,7 @@ class Sweeps:
         self._poll_s = poll_s
         self._idle_s = poll_s * IDLE_POLLS
         self._retention = retention
+        self._staying: _Staying = {}
         self._fires = Fires(parts, idle_s=self._idle_s)
         self._log: Logger = logger("sweep")
 
@@ -133,20 +140,50 @@ class Sweeps:
             signals.stop(settled.stopping)
 
     async def collect_deleted(self) -> None:
-        """Remove the files, then the rows, of final jobs whose deletion was asked for."""
+        """Remove the files, then the rows, of final jobs whose deletion was asked for.
+
+        Those whose files stay hold no others up, and are tried again after longer and longer.
+        """
         parts = self._parts
-        deletable = await parts.store.list_deletable(limit=BATCH)
-        if not deletable:
-            await parts.signals.deletions.wait(parts.clock, self._idle_s)
-            return
-        removed = await self._remove_files(
-            [(each.key.job_id, each.attempt_count) for each in deletable]
-        )
-        clean = [each.key for each, gone in zip(deletable, removed, strict=True) if gone]
-        deleted = await parts.store.delete_jobs(clean, now=parts.clock.now())
-        parts.signals.arrays.ring()  # one of them may have been the last of an array
-        if sum(deleted) < len(deletable):
+        staying: _Staying = {}
+        deleted, asked, after = 0, 0, None
+        while True:
+            deletable = await parts.store.list_deletable(after=after, limit=BATCH)
+            clean = await self._remove_due(deletable, staying)
+            if clean:
+                asked += len(clean)
+                deleted += sum(await parts.store.delete_jobs(clean, now=parts.clock.now()))
+                parts.signals.arrays.ring()  # one of them may have been the last of an array
+            if len(deletable) < BATCH:
+                break
+            after = deletable[-1].key
+        self._staying = staying
+        if asked and not deleted:
             await parts.clock.sleep(AFTER_ERROR_S)
+        elif not deleted:
+            again_s = min((each_s for each_s, _ in staying.values()), default=float("inf"))
+            wait_s = min(again_s - parts.clock.monotonic_s(), self._idle_s)
+            await parts.signals.deletions.wait(parts.clock, max(wait_s, 0.0))
+
+    async def _remove_due(self, deletable: Sequence[Deletable], staying: _Staying) -> list[JobKey]:
+        """Remove files, but those that it is too early to try again; returns whose are gone."""
+        now_s = self._parts.clock.monotonic_s()
+        early = {
+            each.key for each in deletable if self._staying.get(each.key, (0.0, 0.0))[0] > now_s
+        }
+        staying |= {key: self._staying[key] for key in early}
+        due = [each for each in deletable if each.key not in early]
+        files = [(each.key.job_id, each.attempt_count) for each in due]
+        removed = await self._remove_files(files) if files else ()
+        left = [each.key for each, gone in zip(due, removed, strict=True) if not gone]
+        new = [key.job_id for key in left if key not in self._staying]
+        if new:
+            self._log.warning("files_stay", jobs=new[:20], count=len(new))
+        for key in left:
+            _, before_s = self._staying.get(key, (0.0, 0.0))
+            wait_s = min(2 * before_s, STAYS_S) or AFTER_ERROR_S
+            staying[key] = now_s + wait_s, wait_s
+        return [each.key for each in due if each.key not in staying]
 
     async def forget(self) -> None:
         """Drop request ids, tombstones and workers that are old enough."""

@@ -500,8 +500,8 @@ class Store(
         priority, a hold or a retry gives it a place by priority and age again.
         """
 
-    async def list_deletable(self, *, limit: int) -> list[Deletable]:
-        """Final jobs whose deletion was asked for, and whose files are to be removed now."""
+    async def list_deletable(self, *, limit: int, after: JobKey | None = None) -> list[Deletable]:
+        """Final jobs whose deletion was asked for, in order; their files are to be removed now."""
 
     async def delete_jobs(self, keys: Sequence[JobKey], *, now: dt.datetime) -> list[bool]:
         """Remove every row of final jobs whose deletion was asked for; leave tombstones.

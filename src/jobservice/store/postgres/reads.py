@@ -224,9 +224,12 @@ async def list_held_open(connection: Connection, older_s: float) -> list[Held]:
     ]
 
 
-async def list_deletable(connection: Connection, limit: int) -> list[Deletable]:
-    """Final jobs whose deletion was asked for."""
-    rows = await connection.fetch(QUERIES["list_deletable"].text, limit)
+async def list_deletable(
+    connection: Connection, after: JobKey | None, limit: int
+) -> list[Deletable]:
+    """Final jobs whose deletion was asked for, behind one of them."""
+    begin = (after.tenant, after.job_id) if after is not None else ("", "")
+    rows = await connection.fetch(QUERIES["list_deletable"].text, *begin, limit)
     return [Deletable(JobKey(tenant, job_id), attempts) for tenant, job_id, attempts in rows]
 
 

@@ -231,7 +231,9 @@ SELECT tenant, job_id, attempt_count FROM jobs
 WHERE delete_requested
     AND state IN ({State.SUCCEEDED}, {State.FAILED}, {State.CANCELLED}, {State.SKIPPED})
     AND (array_size IS NULL OR {{array_may_go}})
-LIMIT $1
+    AND (tenant, job_id) > ($1, $2)
+ORDER BY tenant, job_id
+LIMIT $3
 
 -- name: head_position
 -- The newest position there ever was. What is removed is always followed by something newer that

@@ -233,9 +233,12 @@ def queue_position(connection: apsw.Connection, key: JobKey, limit: int) -> int 
     return found
 
 
-def list_deletable(connection: apsw.Connection, limit: int) -> list[Deletable]:
-    """Final jobs whose deletion was asked for."""
-    rows = connection.execute(QUERIES["list_deletable"].text, (limit,))
+def list_deletable(
+    connection: apsw.Connection, after: JobKey | None, limit: int
+) -> list[Deletable]:
+    """Final jobs whose deletion was asked for, behind one of them."""
+    begin = (after.tenant, after.job_id) if after is not None else ("", "")
+    rows = connection.execute(QUERIES["list_deletable"].text, (*begin, limit))
     return [Deletable(JobKey(tenant, job_id), attempts) for tenant, job_id, attempts in rows]
 
 

@@ -207,6 +207,8 @@ SELECT tenant, job_id, attempt_count FROM jobs
 WHERE delete_requested = 1
     AND state IN ({State.SUCCEEDED}, {State.FAILED}, {State.CANCELLED}, {State.SKIPPED})
     AND (array_size IS NULL OR {{array_may_go}})
+    AND (tenant, job_id) > (?, ?)
+ORDER BY tenant, job_id
 LIMIT ?
 
 -- name: head_position

@@ -109,8 +109,10 @@ class SqliteStore(WritingStore[Writer]):
     async def list_live(self, worker_id: str) -> list[port.LiveAttempt]:
         return await self._readers.away(reads.list_live, worker_id)
 
-    async def list_deletable(self, *, limit: int) -> list[port.Deletable]:
-        return await self._readers.away(reads.list_deletable, limit)
+    async def list_deletable(
+        self, *, limit: int, after: port.JobKey | None = None
+    ) -> list[port.Deletable]:
+        return await self._readers.away(reads.list_deletable, after, limit)
 
     async def find_job(self, key: port.JobKey) -> Job | None:
         return self._readers.here(reads.find_job, key)
