@@ -256,17 +256,19 @@ class Attempt:
             return
         left_s = self.kill_at - time.monotonic()
         if left_s > 0:
-            self.tree.terminate()
             wait_s = min(self.rescan_s, left_s)
             self.rescan_s = min(2 * self.rescan_s, limits.RESCAN_LAST_S)
         else:
-            if failpoint.mutant("runner.kills_parent_alone"):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.pid, signal.SIGKILL)
-            else:
-                self.tree.kill()
             wait_s = limits.KILL_AGAIN_S
+        # First of all, for a signal may fail: without a free descriptor, say.
         self.step_timer = self.host.reactor.after(wait_s, self._step)
+        if left_s > 0:
+            self.tree.terminate()
+        elif failpoint.mutant("runner.kills_parent_alone"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        else:
+            self.tree.kill()
 
     # --- end -----------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ import contextlib
 import os
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from . import failpoint, limits, log
@@ -101,7 +102,7 @@ class Attempts:
         for key in keys:
             attempt = self.live.get(key)
             if attempt is not None:
-                attempt.stop(STOP)
+                self._guarded(attempt, partial(attempt.stop, STOP))
             elif not self._tell_again(key):
                 self._add_end(
                     End(
@@ -130,7 +131,7 @@ class Attempts:
         """Stop everything."""
         self.reap()
         for attempt in list(self.live.values()):
-            attempt.stop(cause)
+            self._guarded(attempt, partial(attempt.stop, cause))
 
     def _silence(self) -> None:
         """The worker's time is over: end everything at once."""
@@ -138,7 +139,15 @@ class Attempts:
         if self.live:
             log.say(f"{_SILENCE}: ending {len(self.live)} attempts")
         for attempt in list(self.live.values()):
-            attempt.kill(SILENCED)
+            self._guarded(attempt, partial(attempt.kill, SILENCED))
+
+    @staticmethod
+    def _guarded(attempt: Attempt, end: Callable[[], None]) -> None:
+        """End an attempt; a fault in that must not spare the others. Its ladder goes on by itself."""
+        try:
+            end()
+        except Exception:  # noqa: BLE001  # as in the loop of the runner
+            log.fault(f"ending {attempt.key}")
 
     # --- what happens --------------------------------------------------------------------------
 
@@ -168,7 +177,10 @@ class Attempts:
     def reap(self) -> None:
         """Take note of every child that has ended."""
         for pid, status, usage in reap_children():
-            self.containment.reaped(pid, status, usage)
+            try:
+                self.containment.reaped(pid, status, usage)
+            except Exception:  # noqa: BLE001  # the others have ended too
+                log.fault(f"reaping {pid}")
 
     def note_spawned(self, attempt: Attempt, start_time: int) -> None:
         """A process exists."""

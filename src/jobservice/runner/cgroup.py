@@ -27,6 +27,9 @@ from .containment import Exit, Owner
 from .reactor import PRIORITY, Reactor
 from .spawn import LaunchFailure, Program, launch
 
+KILL = "cgroup.kill"
+"""The file that kills all in a cgroup at once, since Linux 5.14."""
+
 
 def find_mount() -> str:
     """Where cgroup v2 is mounted, on a hybrid host too; empty when it is not."""
@@ -71,9 +74,25 @@ def is_populated(directory: str) -> bool:
 
 
 def kill_all(directory: str) -> None:
-    """Kill every process in a cgroup and beneath it."""
-    with contextlib.suppress(OSError):
-        _write_file(f"{directory}/cgroup.kill", b"1")
+    """Kill every process in a cgroup and beneath it; one by one where it cannot be done at once."""
+    try:
+        _write_file(f"{directory}/{KILL}", b"1")
+    except OSError:
+        path = directory.removeprefix(find_mount())
+        for place, _, _ in os.walk(directory):
+            for pid in _pids_in(place):
+                processes.send_signal(
+                    pid,
+                    signal.SIGKILL,
+                    lambda pid: f"{processes.cgroup_of(pid)}/".startswith(f"{path}/"),
+                )
+
+
+def _pids_in(directory: str) -> set[int]:
+    """The processes directly in a cgroup; none where it is gone."""
+    with contextlib.suppress(OSError), open(f"{directory}/cgroup.procs", "rb") as file:
+        return {int(pid) for pid in file.read().split()}
+    return set()
 
 
 def enter(directory: str) -> None:
@@ -207,6 +226,9 @@ class CgroupContainment:
                 os.mkdir(base, 0o755)
             try:
                 self._parked = self._make()
+                if not os.path.exists(f"{self.path_of(self._parked)}/{KILL}"):
+                    self._parked.close()
+                    raise FileNotFoundError(f"the kernel has no {KILL}, which Linux has since 5.14")
                 os.write(self._parked.procs, b"0")
             except OSError:
                 remove(base)
@@ -259,11 +281,7 @@ class CgroupContainment:
         pids = slot.pids()
         for place, below, _ in os.walk(self.path_of(slot)):
             for name in below:
-                with (
-                    contextlib.suppress(OSError),
-                    open(f"{place}/{name}/cgroup.procs", "rb") as file,
-                ):
-                    pids.update(int(pid) for pid in file.read().split())
+                pids |= _pids_in(f"{place}/{name}")
         return pids
 
     def path_of(self, slot: Slot) -> str:
@@ -274,7 +292,7 @@ class CgroupContainment:
         """Kill all that lives in a slot, which must not be the one that we are in."""
         if slot is self._parked:
             raise AssertionError("the runner is in this cgroup")
-        _write_file(f"{self.path_of(slot)}/cgroup.kill", b"1")
+        _write_file(f"{self.path_of(slot)}/{KILL}", b"1")
 
     def release(self, slot: Slot) -> None:
         """Take back an empty slot; one in which a job made cgroups of its own is not used again."""
