@@ -5,6 +5,8 @@ from its default; those of `jobservice worker` likewise, as `JOBSERVICE_WORKER_<
 `docs/reference/settings.md` to this file. The SDK and the command line do not load it.
 """
 
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -12,7 +14,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0)]
-_PAIRS = r"^([^=,\s]+=[^,]*(,[^=,\s]+=[^,]*)*)?$"
+_PAIRS = re.compile(r"([^=,\s]+=[^,]*(,[^=,\s]+=[^,]*)*)?")
+_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):(?P<port>[0-9]{1,5})")
+_HIGHEST_PORT = 65_535
 
 
 class HostSettings(BaseSettings):
@@ -29,13 +33,11 @@ class HostSettings(BaseSettings):
     )
     labels: str = Field(
         "",
-        pattern=_PAIRS,
         description="What this host is, for jobs that ask for labels: NAME=VALUE, several with commas "
         "between them.",
     )
     resources: str = Field(
         "",
-        pattern=_PAIRS,
         description="What attempts may take of this host: cpu=8,memory=32GiB,gpu=2 and whatever else "
         "is counted; processors and memory that are not given are all that the host has.",
     )
@@ -60,6 +62,13 @@ class HostSettings(BaseSettings):
         description="How long the runner stays after its last job when nobody is connected to it.",
     )
 
+    @field_validator("labels", "resources")
+    @classmethod
+    def _are_pairs(cls, pairs: str) -> str:
+        if _PAIRS.fullmatch(pairs) is None:
+            raise ValueError("must be NAME=VALUE, several with commas between them")
+        return pairs
+
 
 class Settings(HostSettings):
     """The settings of one `jobservice serve`."""
@@ -83,7 +92,6 @@ class Settings(HostSettings):
     )
     listen: str | None = Field(
         None,
-        pattern=r"^.+:\d{1,5}$",
         description="Also listen on this HOST:PORT; without TLS only a loopback address is accepted.",
     )
     tls_cert: Path | None = Field(
@@ -159,21 +167,36 @@ class Settings(HostSettings):
         """The Unix socket that the service listens on."""
         return self.data_dir / "jobservice.sock"
 
+    @field_validator("listen")
+    @classmethod
+    def _is_host_and_port(cls, listen: str | None) -> str | None:
+        if listen is not None:
+            host, _, port = listen.rpartition(":")
+            if not host or re.fullmatch(r"[0-9]+", port) is None:
+                raise ValueError("must be HOST:PORT, such as 127.0.0.1:7400")
+            if int(port) > _HIGHEST_PORT:
+                raise ValueError(
+                    f"the port must be 1 to {_HIGHEST_PORT}, or 0 for any that is free"
+                )
+        return listen
+
     @field_validator("database", "database_direct")
     @classmethod
     def _is_postgresql(cls, database: SecretStr | None) -> SecretStr | None:
         if database is not None:
             scheme, separator, _ = database.get_secret_value().partition("://")
             if scheme not in {"postgresql", "postgres"} or not separator:
-                raise ValueError("an address like postgresql://USER@HOST:5432/NAME is expected")
+                raise ValueError("must be an address like postgresql://USER@HOST:5432/NAME")
         return database
 
     @model_validator(mode="after")
     def _is_all_of_tls(self) -> Self:
-        given = [self.tls_cert, self.tls_key, self.tls_ca]
-        if self.listen is not None and None in given and given != [None] * 3:
+        given = {"--tls-cert": self.tls_cert, "--tls-key": self.tls_key, "--tls-ca": self.tls_ca}
+        missing = [option for option, path in given.items() if path is None]
+        if self.listen is not None and 0 < len(missing) < len(given):
             raise ValueError(
-                "TLS needs all of --tls-cert, --tls-key and --tls-ca; give those that are missing"
+                "TLS needs all of --tls-cert, --tls-key and --tls-ca; give "
+                f"{' and '.join(missing)} too"
             )
         return self
 
@@ -193,7 +216,6 @@ class WorkerSettings(HostSettings):
         "worker uses; made with mode 0700 where it does not exist."
     )
     server: str = Field(
-        pattern=r"^[^\s,]+(,[^\s,]+)*$",
         description="The servers to work for, each as HOST:PORT or unix:/PATH, with commas between "
         "them; they are of one database, and one is asked until it does not answer.",
     )
@@ -217,7 +239,37 @@ class WorkerSettings(HostSettings):
         20.0, ge=0.1, le=60, description="How long one call waits for jobs to come."
     )
 
+    @field_validator("server")
+    @classmethod
+    def _are_addresses(cls, server: str) -> str:
+        for each in server.split(","):
+            if not is_address(each):
+                raise ValueError(
+                    "must be HOST:PORT or unix:/PATH, several with commas between them, and a port "
+                    f"1 to {_HIGHEST_PORT}"
+                )
+        return server
+
     @property
     def servers(self) -> list[str]:
         """The servers one by one."""
         return self.server.split(",")
+
+
+def is_address(text: str) -> bool:
+    """Whether a service can be there, by the form of the address: the client's rule; a test compares."""
+    if text.startswith("unix:"):
+        return re.fullmatch(r"unix:(//)?/\S*", text) is not None
+    found = _ADDRESS.fullmatch(text)
+    return found is not None and 0 < int(found["port"]) <= _HIGHEST_PORT
+
+
+def variable_of(kind: type[HostSettings], name: str) -> str:
+    """The variable of a setting, as it is written in the environment if it is there."""
+    variable = f"{kind.model_config['env_prefix']}{name}".upper()
+    return next((each for each in os.environ if each.upper() == variable), variable)
+
+
+def is_in_environment(variable: str) -> bool:
+    """Whether there is such a variable."""
+    return variable in os.environ

@@ -162,7 +162,8 @@ def main() -> NoReturn:
 
 def refused(error: JobServiceError) -> int:
     """Say what could not be done; the exit code."""
-    click.echo(f"Error: {error.message} ({error.reason})", err=True)
+    first, *lines = error.message.split("\n")
+    click.echo("\n".join([f"Error: {first} ({error.reason})", *lines]), err=True)
     for note in getattr(error, "__notes__", ()):
         click.echo(note, err=True)
     if isinstance(error, Unavailable) and "address" in error.metadata:

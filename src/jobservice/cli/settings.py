@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import click
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from jobservice.client.address import default_data_dir
-from jobservice.config import HostSettings, Settings
+from jobservice.config import HostSettings, Settings, is_in_environment, variable_of
 from jobservice.errors import SetupError
 
 DATA_DIR = click.option(
@@ -28,6 +29,7 @@ DATABASE = click.option(
 )
 
 
+_SHOWN_CHARACTERS = 60
 AnySettings = TypeVar("AnySettings", bound=HostSettings)
 Command = TypeVar("Command", bound=Callable[..., Any])
 _OF_A_HOST = (
@@ -78,17 +80,71 @@ def settings_of(kind: type[AnySettings], data_dir: Path, given: Mapping[str, Any
     Raises:
         SetupError: some are not valid.
     """
+    values = {name: value for name, value in given.items() if value is not None}
     try:
-        values = {name: value for name, value in given.items() if value is not None}
         return kind(data_dir=data_dir, **values)
     except ValidationError as error:
-        wrong = "; ".join(f"{_option(each['loc'])}: {each['msg']}" for each in error.errors())
         what = "service" if kind is Settings else "worker"
-        raise SetupError(f"The {what} cannot start as it is configured. {wrong}") from error
+        wrong = "".join(f"\n  {_line(kind, values, dict(each))}" for each in error.errors())
+        raise SetupError(f"The {what} cannot start as it is configured.{wrong}") from error
 
 
-def _option(location: tuple[int | str, ...]) -> str:
-    return "--" + "-".join(str(part) for part in location).replace("_", "-")
+def _line(kind: type[HostSettings], given: Mapping[str, Any], error: Mapping[str, Any]) -> str:
+    """What is wrong with one setting: where it was given, the rule, and what was given."""
+    if not error["loc"]:  # it is about several settings, which it names
+        return str(error["ctx"]["error"])
+    name = str(error["loc"][0])
+    option, variable = f"--{name.replace('_', '-')}", variable_of(kind, name)
+    if error["type"] == "missing":
+        what = kind.model_fields[name].description
+        return f"{option}: must be given, by this option or as {variable}. {what}"
+    where = variable if name not in given and is_in_environment(variable) else option
+    rule = _rule(kind.model_fields[name], name, error)
+    if "SecretStr" in str(kind.model_fields[name].annotation):
+        return f"{where}: {rule} (not shown here, for it may hold a password)"
+    return f"{where}: {rule}; got {_shown(error['input'])}"
+
+
+def _rule(field: FieldInfo, name: str, error: Mapping[str, Any]) -> str:
+    """What a value must be, as a sentence goes on after the name of its option."""
+    type_, context = str(error["type"]), error.get("ctx", {})
+    if type_ == "value_error":
+        return str(context["error"])
+    if type_ == "literal_error":
+        return f"must be {context['expected']}"
+    if type_.startswith("bool_"):
+        return "must be true or false"
+    if type_.startswith(("int_", "float_", "greater_", "less_")):
+        what = "a whole number" if field.annotation is int else "a number"
+        unit = " of seconds" if name.endswith("_s") else ""
+        return f"must be {what}{unit}{_bounds(field)}"
+    return str(error["msg"])
+
+
+def _bounds(field: FieldInfo) -> str:
+    """Such as ` from 0 to 10,000`, or nothing."""
+    limits = {
+        name: getattr(each, name)
+        for each in field.metadata
+        for name in ("gt", "ge", "le")
+        if hasattr(each, name)
+    }
+    least, most = limits.get("ge"), limits.get("le")
+    if least is not None and most is not None:
+        return f" from {least:,} to {most:,}"
+    words = [f"at least {least:,}"] if least is not None else []
+    if not words and "gt" in limits:
+        words = [f"above {limits['gt']:,}"]
+    if most is not None:
+        words.append(f"at most {most:,}")
+    return f", {' and '.join(words)}" if words else ""
+
+
+def _shown(value: Any) -> str:
+    """A value in a line of bounded length, without anything that moves the cursor."""
+    if isinstance(value, str) and len(value) > _SHOWN_CHARACTERS:
+        value = value[:_SHOWN_CHARACTERS] + "…"
+    return repr(value)
 
 
 def refuse_password(
