@@ -5,8 +5,10 @@ from its default; those of `jobservice worker` likewise, as `JOBSERVICE_WORKER_<
 `docs/reference/settings.md` to this file. The SDK and the command line do not load it.
 """
 
+import difflib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -273,3 +275,40 @@ def variable_of(kind: type[HostSettings], name: str) -> str:
 def is_in_environment(variable: str) -> bool:
     """Whether there is such a variable."""
     return variable in os.environ
+
+
+PREFIX = "JOBSERVICE_"
+NOT_OF_A_SERVICE = frozenset(
+    {
+        "JOBSERVICE_ADDRESS",
+        "JOBSERVICE_COPY_FROM",
+        "JOBSERVICE_COPY_TO",
+        "JOBSERVICE_FAILPOINT",
+        "JOBSERVICE_MUTANT",
+        "JOBSERVICE_JOB_ID",
+        "JOBSERVICE_ATTEMPT",
+        "JOBSERVICE_ATTEMPT_KEY",
+        "JOBSERVICE_PROGRESS",
+        "JOBSERVICE_ARRAY_JOB_ID",
+        "JOBSERVICE_ARRAY_INDEX",
+        "JOBSERVICE_ARRAY_SIZE",
+        "JOBSERVICE_ARRAY_ITEM",
+        "JOBSERVICE_SCHEDULE",
+        "JOBSERVICE_SCHEDULE_TIME",
+    }
+)
+"""Variables of ours that are no setting: of clients and `db copy`, of tests, and those that a job is
+given, which may start a service itself. A test holds them to the code."""
+OF_TESTS = "JOBSERVICE_TEST_"
+
+
+def unknown_variables() -> Iterator[tuple[str, str]]:
+    """Each variable that begins as ours do and is none, with the known one that is nearest, or empty."""
+    known = set(NOT_OF_A_SERVICE)
+    for kind in (Settings, WorkerSettings):
+        known |= {f"{kind.model_config['env_prefix']}{name}".upper() for name in kind.model_fields}
+    for name in sorted(os.environ):
+        wanted = name.upper()
+        if wanted.startswith(PREFIX) and not wanted.startswith(OF_TESTS) and wanted not in known:
+            near = difflib.get_close_matches(wanted, sorted(known), n=1)
+            yield name, near[0] if near else ""

@@ -49,5 +49,7 @@ class Failpoints:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-failpoint = Failpoints(os.environ.get(VARIABLE, "")).reach
+CHOSEN = os.environ.get(VARIABLE, "")
+"""What this process was started with; empty but in tests. Services, workers and runners warn of it."""
+failpoint = Failpoints(CHOSEN).reach
 """Call it with the name of the place; the environment is read once, when this is imported."""

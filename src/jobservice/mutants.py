@@ -59,7 +59,9 @@ class Mutants:
         return name == self._chosen
 
 
-mutant = Mutants(os.environ.get(VARIABLE, "")).is_on
+CHOSEN = os.environ.get(VARIABLE, "")
+"""What this process was started with; empty but in tests. Services, workers and runners warn of it."""
+mutant = Mutants(CHOSEN).is_on
 """Ask it with the name of the mistake; the environment is read once, when this is imported."""
 
 ASIDE: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """What is said of settings that are wrong: where each was given, the rule, the value, the remedy."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,16 @@ import pytest
 from jobservice.cli.settings import settings_of
 from jobservice.client import address
 from jobservice.config import (
+    NOT_OF_A_SERVICE,
+    OF_TESTS,
     HostSettings,
     Settings,
     WorkerSettings,
     is_address,
+    unknown_variables,
 )
 from jobservice.errors import InvalidRequest, SetupError
+from tests.arch import tree
 from tests.cli.conftest import Shell
 
 
@@ -136,3 +141,51 @@ def test_a_start_that_is_refused_ends_with_its_own_code(alone: Shell) -> None:
     ran = alone("worker", "--server", "foo")
     assert ran.code == 78
     assert "--server: must be HOST:PORT or unix:/PATH" in ran.err
+
+
+# --- variables that nobody reads --------------------------------------------------------------
+
+
+def test_a_variable_that_nobody_reads_is_named_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = {
+        *NOT_OF_A_SERVICE,
+        "JOBSERVICE_SLOTS",
+        "jobservice_lease_s",
+        "JOBSERVICE_WORKER_SERVER",
+        "JOBSERVICE_TLS_CA",
+        "JOBSERVICE_TEST_DATABASE_URL",
+        "_JOBSERVICE_COMPLETE",
+        "MY_JOBSERVICE_X",
+    }
+    for name in known:
+        monkeypatch.setenv(name, "1")
+    before = set(unknown_variables())
+    monkeypatch.setenv("JOBSERVICE_SLOT", "3")
+    monkeypatch.setenv("JOBSERVICE_WORKER_SEVER", "a:1")
+    monkeypatch.setenv("JOBSERVICE_ZQXJKV_ZQXJKV_ZQXJKV", "")
+    assert set(unknown_variables()) - before == {
+        ("JOBSERVICE_SLOT", "JOBSERVICE_SLOTS"),
+        ("JOBSERVICE_WORKER_SEVER", "JOBSERVICE_WORKER_SERVER"),
+        ("JOBSERVICE_ZQXJKV_ZQXJKV_ZQXJKV", ""),
+    }
+    assert not {name for name, _ in before} & known
+
+
+def test_every_variable_that_the_code_names_is_known() -> None:
+    named = {
+        name
+        for path in tree.modules()
+        if path.name != "config.py"
+        for name in re.findall(
+            r"(?<!_)JOBSERVICE_[A-Z_]*[A-Z]\b", (tree.PACKAGE / path).read_text()
+        )
+    }
+    fields = {
+        f"{kind.model_config['env_prefix']}{name}".upper()
+        for kind in (Settings, WorkerSettings)
+        for name in kind.model_fields
+    }
+    assert not {name for name in named - fields - NOT_OF_A_SERVICE if not name.startswith(OF_TESTS)}
+    assert named >= NOT_OF_A_SERVICE

@@ -41,3 +41,13 @@ def reach(name: str) -> None:
 def mutant(name: str) -> bool:
     """Whether a test wants this deliberate bug; see `jobservice.mutants`."""
     return name == _mutant
+
+
+def switched_on() -> str:
+    """What has this runner make mistakes or die, for its log; empty but in tests."""
+    found = [
+        f"{variable}={chosen} is set"
+        for variable, chosen in (("JOBSERVICE_MUTANT", _mutant), ("JOBSERVICE_FAILPOINT", _chosen))
+        if chosen
+    ]
+    return " and ".join(found)

@@ -24,7 +24,7 @@ import sys
 import time
 from typing import Any
 
-from . import cgroup, handover, journal, limits, log, system
+from . import cgroup, failpoint, handover, journal, limits, log, system
 from .attempts import Attempts
 from .cgroup import CgroupContainment
 from .containment import Containment
@@ -76,6 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
         log.say(f"cannot start: {error}")
         _tell_readiness(flags.ready_fd, str(error))
         return error.code if isinstance(error, CannotStart) else 1
+    if switched_on := failpoint.switched_on():
+        log.say(f"warning: {switched_on}, which is for tests: this runner does wrong on purpose")
     _tell_readiness(flags.ready_fd, "ready")
     return program.run()
 

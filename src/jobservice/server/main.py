@@ -20,10 +20,11 @@ from jobservice.config import Settings
 from jobservice.executors.process import ProcessExecutor
 from jobservice.server import instance
 from jobservice.server.service import Service
+from jobservice.server.surroundings import warn_of_environment
 from jobservice.store.port import Store
 from jobservice.store.postgres.store import PostgresStore
 from jobservice.store.sqlite.store import SqliteStore
-from jobservice.telemetry import configure_logging
+from jobservice.telemetry import configure_logging, logger
 
 SWITCH_INTERVAL_S = 0.0001
 """How soon the store's thread gets the interpreter from a busy event loop, in seconds; it takes it
@@ -37,6 +38,7 @@ def serve(settings: Settings) -> None:
         SetupError: it cannot start as configured.
     """
     configure_logging(settings.log_level, settings.log_format)
+    warn_of_environment(logger("server"))
     os.umask(0o077)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     data_dir = settings.data_dir.absolute()

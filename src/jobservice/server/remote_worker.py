@@ -21,6 +21,7 @@ from jobservice.config import WorkerSettings
 from jobservice.executors.process import ProcessExecutor
 from jobservice.server import instance
 from jobservice.server.main import stop_on_signals
+from jobservice.server.surroundings import warn_of_environment
 from jobservice.telemetry import Logger, configure_logging, logger
 from jobservice.worker.loop import Worker
 from jobservice.worker.remote import RemoteService
@@ -33,6 +34,7 @@ def work(settings: WorkerSettings) -> None:
         SetupError: it cannot start as configured.
     """
     configure_logging(settings.log_level, settings.log_format)
+    warn_of_environment(logger("worker"))
     os.umask(0o077)
     data_dir = settings.data_dir.absolute()
     settings = settings.model_copy(update={"data_dir": data_dir})
