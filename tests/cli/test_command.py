@@ -133,6 +133,65 @@ def test_what_is_wrong_with_the_words_is_a_usage_error(
     assert complaint in ran.err
 
 
+REFUSED_NUMBERS = [
+    (["submit", "--retries", "-1", "--", "x"], "--retries", "-1 is below 0; give 0 for none"),
+    (["submit", "--retries", "1000", "--", "x"], "--retries", "1000 is above 999"),
+    (["submit", "--array", "0", "--", "x"], "--array", "0 is below 1; leave it out"),
+    (["submit", "--max-parallel", "-1", "--", "x"], "--max-parallel", "give 0 for no limit"),
+    (["submit", "--max-failures", "-1", "--", "x"], "--max-failures", "leave it out for never"),
+    (["submit", "--output-limit", "-1", "--", "x"], "--output-limit", "leave it out for 1 GiB"),
+    (["submit", "--timeout", "-5", "--", "x"], "--timeout", "'-5' is below 0; write 90s"),
+    (["submit", "--delay", "nan", "--", "x"], "--delay", "'nan' is no length of time"),
+    (["submit", "--key", "a:-1", "--", "x"], "--key", "'a:-1' has a number below 0"),
+    (["submit", "--key", "a::-1", "--", "x"], "--key", "'a::-1' has a number below 0"),
+    (["submit", "--key", "a:-1:2", "--", "x"], "--key", "'a:-1:2' has a number below 0"),
+    (["update", "j", "--retries", "-2"], "--retries", "-2 is below 0; give 0 for none"),
+    (["list", "--limit", "-1"], "--limit", "-1 is below 0; give 0 for all"),
+    (["history", "--limit", "-1"], "--limit", "give 0 for all"),
+    (["history", "--since", "-5"], "--since", "'-5' is below 0"),
+    (["wait", "--timeout", "-1", "j"], "--timeout", "'-1' is below 0"),
+    (["logs", "--attempt", "-1", "j"], "--attempt", "give 0 for the newest"),
+    (["logs", "--index", "-1", "j"], "--index", "the first index is 0"),
+    (["bulk", "list", "--limit", "-1"], "--limit", "give 0 for all"),
+    (["bulk", "hold", "--filter", "*", "--max-per-second", "-1"], "--max-per-second", "give 0"),
+    (["limit", "list", "--limit", "-1"], "--limit", "give 0 for all"),
+    (["limit", "set", "service", "--max-running", "-1"], "--max-running", "give 0 for no limit"),
+    (["limit", "set", "key", "k", "--rate", "1/1s", "--burst", "-1"], "--burst", "leave it out"),
+    (["queue", "list", "--limit", "-1"], "--limit", "give 0 for all"),
+    (["queue", "update", "q", "--max-depth", "-1"], "--max-depth", "give 0 for no limit"),
+    (["queue", "update", "q", "--max-running", "-1"], "--max-running", "give 0 for no limit"),
+    (["schedule", "list", "--limit", "-1"], "--limit", "give 0 for all"),
+    (["schedule", "runs", "s", "--limit", "-1"], "--limit", "give 0 for all"),
+    (["schedule", "preview", "s", "-n", "-1"], "-n", "leave it out for 10"),
+    (["schedule", "backfill", "s", "--rate", "-1"], "--rate", "leave it out for 60"),
+    (["schedule", "update", "s", "--misfire-count", "-1"], "--misfire-count", "for 10"),
+    (["schedule", "update", "s", "--pause-after-failures", "-1"], "failures", "0 for never"),
+    (["workers", "list", "--limit", "-1"], "--limit", "give 0 for all"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "option", "complaint"), REFUSED_NUMBERS)
+def test_a_number_that_there_cannot_be_is_refused(
+    arguments: list[str], option: str, complaint: str
+) -> None:
+    with pytest.raises(click.UsageError) as raised:
+        cli.main(arguments, standalone_mode=False)
+    assert option in raised.value.format_message()
+    assert complaint in raised.value.format_message()
+
+
+def test_no_option_takes_any_number() -> None:
+    """Whoever adds one says from where on it counts."""
+    free = {"serve --slots", "worker --slots", "db sql --from", "db sql --to"}  # told at the start
+    found = {
+        f"{name} {option.opts[0]}"
+        for name, command in subcommands()
+        for option in command.params
+        if option.type is click.INT
+    }
+    assert found == free
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("90", 90), ("1.5", 1.5), ("90s", 90), ("5m", 300), ("1h30m", 5400), ("2d", 172_800),
@@ -142,7 +201,9 @@ def test_lengths_of_time(text: str, seconds: float) -> None:
     assert LENGTH.convert(text, None, None) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "5 m", "m", "5x", "1h30", "--5s"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "5 m", "m", "5x", "1h30", "--5s", "-5", "-0.1", "nan", "inf"]
+)
 def test_what_is_no_length_of_time(text: str) -> None:
     with pytest.raises(click.BadParameter):
         LENGTH.convert(text, None, None)
@@ -158,7 +219,8 @@ def test_pairs_and_priorities() -> None:
 @pytest.mark.parametrize(
     ("text", "key"),
     [("db", ("db", 0, 1)), ("gpu:4", ("gpu", 4, 1)), ("gpu:4:2", ("gpu", 4, 2)),
-     ("gpu::2", ("gpu", 0, 2)), ("a:b", ("a:b", 0, 1)), ("host:80::", ("host:80", 0, 1))],
+     ("gpu::2", ("gpu", 0, 2)), ("a:b", ("a:b", 0, 1)),
+     ("a-1:b", ("a-1:b", 0, 1)), ("a:-b", ("a:-b", 0, 1)), ("host:80::", ("host:80", 0, 1))],
 )  # fmt: skip
 def test_concurrency_keys(text: str, key: tuple[str, int, int]) -> None:
     assert KEY.convert(text, None, None) == ConcurrencyKey(*key)

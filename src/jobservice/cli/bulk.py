@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from jobservice.cli.options import PRIORITY, Command, client_options, connected
+from jobservice.cli.options import AT_MOST, PRIORITY, UNLIMITED, Command, client_options, connected
 from jobservice.cli.output import instant, one_line, say, show_fields, show_json, show_table
 from jobservice.client.sync import Client
 from jobservice.client.values import MatchCount
@@ -45,7 +45,7 @@ def _change_options(command: Command) -> Command:
             help="Begin the change once, however often this is called with ID.",
         ),
         click.option(
-            "--max-per-second", type=int, default=0, metavar="N",
+            "--max-per-second", type=UNLIMITED, default=0, metavar="N",
             help="Change so many jobs in a second at most; 0: no limit [0].",
         ),
         click.option(
@@ -124,7 +124,9 @@ def status_command(operation: str, address: str | None, *, as_json: bool) -> Non
 
 
 @bulk_command.command("list")
-@click.option("--limit", default=50, metavar="N", help="How many changes at most; 0: all [50].")
+@click.option(
+    "--limit", type=AT_MOST, default=50, metavar="N", help="How many changes at most; 0: all [50]."
+)
 @client_options
 def list_command(limit: int, address: str | None, *, as_json: bool) -> None:
     """List changes, newest first."""

@@ -11,6 +11,7 @@ from jobservice.cli.options import (
     LENGTH,
     PAIR,
     PRIORITY,
+    RETRIES,
     client_options,
     connected,
     for_each,
@@ -114,7 +115,9 @@ def delete_command(
     metavar="TIME",
     help="How long an attempt may be silent; 0: no limit.",
 )
-@click.option("--retries", type=int, metavar="N", help="How often a failed attempt is tried again.")
+@click.option(
+    "--retries", type=RETRIES, metavar="N", help="How often a failed attempt is tried again."
+)
 @click.option("--stop-grace", type=LENGTH, metavar="TIME", help="Between SIGTERM and SIGKILL.")
 @click.option(
     "--at",

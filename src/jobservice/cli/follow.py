@@ -5,7 +5,7 @@ import sys
 import click
 
 from jobservice.cli.exit_codes import exit_code_of
-from jobservice.cli.options import JOB, JOBS, LENGTH, client_options, connected
+from jobservice.cli.options import JOB, JOBS, LENGTH, Whole, client_options, connected
 from jobservice.cli.output import coloured, instant, one_line, percent, say, show_json
 from jobservice.cli.progress import cause
 from jobservice.client.values import LogChunk
@@ -17,8 +17,19 @@ from jobservice.model.job import Job
 @click.command("logs")
 @JOB
 @click.option("-f", "--follow", is_flag=True, help="Go on as the output grows, until the job ends.")
-@click.option("--attempt", default=0, metavar="N", help="Of this attempt; 0 is the newest [0].")
-@click.option("--index", type=int, metavar="N", help="Of this index of the array JOB.")
+@click.option(
+    "--attempt",
+    type=Whole("give 0 for the newest"),
+    default=0,
+    metavar="N",
+    help="Of this attempt; 0 is the newest [0].",
+)
+@click.option(
+    "--index",
+    type=Whole("the first index is 0"),
+    metavar="N",
+    help="Of this index of the array JOB.",
+)
 @click.option("--stdout", "stream", flag_value="stdout", help="Only standard output.")
 @click.option("--stderr", "stream", flag_value="stderr", help="Only standard error.")
 @client_options

@@ -6,7 +6,7 @@ from itertools import islice
 
 import click
 
-from jobservice.cli.options import LENGTH, client_options, connected
+from jobservice.cli.options import AT_MOST, LENGTH, UNLIMITED, Whole, client_options, connected
 from jobservice.cli.output import instant, length, one_line, say, show_fields, show_json, show_table
 from jobservice.model.limit import NORMAL_WEIGHT, LimitUse, Rate
 
@@ -25,10 +25,15 @@ def limit_command() -> None:
 @KIND
 @NAME
 @click.option(
-    "--max-running", type=int, metavar="N", help="How much may run at once; 0: no limit [0]."
+    "--max-running", type=UNLIMITED, metavar="N", help="How much may run at once; 0: no limit [0]."
 )
 @click.option("--rate", metavar="N/TIME", help="How many may start in each TIME: 10/1m [any].")
-@click.option("--burst", type=int, metavar="N", help="How many of them at once [1].")
+@click.option(
+    "--burst",
+    type=Whole("leave it out for one at a time"),
+    metavar="N",
+    help="How many of them at once [1].",
+)
 @click.option("--weight", type=float, default=1.0, metavar="N", help="The tenant's share [1].")
 @client_options
 def set_command(
@@ -99,7 +104,9 @@ def _per(rate: Rate | None) -> str:
 
 
 @limit_command.command("list")
-@click.option("--limit", default=50, metavar="N", help="How many at most; 0: all [50].")
+@click.option(
+    "--limit", type=AT_MOST, default=50, metavar="N", help="How many at most; 0: all [50]."
+)
 @client_options
 def list_command(*, limit: int, address: str | None, as_json: bool) -> None:
     """List every limit there is, with its use and holders.

@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from jobservice.model.unique import OnDuplicate, UniqueScope
 Command = TypeVar("Command", bound=Callable[..., Any])
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_BELOW_ZERO = re.compile(r":-\d+(:|$)")
+"""In the name of a key: a limit or a weight was meant."""
 STATES = [state.name.lower() for state in State]
 FINAL_STATES = [state.name.lower() for state in sorted(FINAL)]
 
@@ -39,11 +42,32 @@ class LengthOfTime(click.ParamType[float]):
         if isinstance(value, int | float):
             return float(value)
         with contextlib.suppress(ValueError):
-            return float(value)
+            seconds = float(value)
+            if seconds < 0:
+                self.fail(f"{value!r} is below 0; write 90s, 5m or 1h30m.", param, ctx)
+            if math.isfinite(seconds):
+                return seconds
         parts = _LENGTH.findall(value)
         if not parts or "".join(number + unit for number, unit in parts) != value:
             self.fail(f"{value!r} is no length of time; write 90s, 5m or 1h30m.", param, ctx)
         return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+
+
+class Whole(click.ParamType[int]):
+    """A whole number that is not too small nor too large; `remedy` says what else may be meant."""
+
+    name = "number"
+
+    def __init__(self, remedy: str, *, least: int = 0, most: int | None = None) -> None:
+        self._least, self._most, self._remedy = least, most, remedy
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number = click.INT.convert(value, param, ctx)
+        if number < self._least:
+            self.fail(f"{number} is below {self._least}; {self._remedy}.", param, ctx)
+        if self._most is not None and number > self._most:
+            self.fail(f"{number} is above {self._most:,}, the most.", param, ctx)
+        return number
 
 
 class Instant(click.ParamType[dt.datetime]):
@@ -114,6 +138,8 @@ class Key(click.ParamType[ConcurrencyKey]):
         if parts is None:
             self.fail(f"{value!r} is not NAME, NAME:LIMIT or NAME:LIMIT:WEIGHT.", param, ctx)
         name, limit, weight = parts.groups()
+        if _BELOW_ZERO.search(name):
+            self.fail(f"{value!r} has a number below 0; leave it out for none.", param, ctx)
         for number, what in ((limit, "LIMIT"), (weight, "WEIGHT")):
             if number and int(number) < 1:
                 self.fail(f"{value!r} has a {what} below 1; leave it out for none.", param, ctx)
@@ -193,6 +219,10 @@ class AfterRule(click.ParamType[int | str]):
 CONDITIONS = [condition.name.lower() for condition in Condition]
 LENGTH = LengthOfTime()
 AMOUNT = Amount()
+AT_MOST = Whole("give 0 for all")
+"""How many a list has."""
+UNLIMITED = Whole("give 0 for no limit")
+RETRIES = Whole("give 0 for none", most=999)
 INSTANT = Instant()
 AFTER = After()
 AFTER_RULE = AfterRule()
@@ -226,7 +256,10 @@ def client_options(command: Command) -> Command:
 def filter_options(command: Command) -> Command:
     """What lists of jobs can be narrowed by."""
     for option in (
-        click.option("--limit", default=50, metavar="N", help="How many jobs at most; 0: all [50]."),
+        click.option(
+            "--limit", type=AT_MOST, default=50, metavar="N",
+            help="How many jobs at most; 0: all [50].",
+        ),
         click.option(
             "--label", "labels", type=PAIR, multiple=True, metavar="K=V",
             help="Only jobs with this label; may be given several times.",

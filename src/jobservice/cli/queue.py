@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from jobservice.cli.options import INSTANT, LENGTH, client_options, connected
+from jobservice.cli.options import AT_MOST, INSTANT, LENGTH, UNLIMITED, client_options, connected
 from jobservice.cli.output import instant, length, one_line, say, show_fields, show_json, show_table
 from jobservice.model.queue import OnFull, PauseMode, Queue, QueueStats
 
@@ -34,11 +34,11 @@ def rule_options(command: Command) -> Command:
             help="It is full while its oldest job has been queued for longer; 0: no bound.",
         ),
         click.option(
-            "--max-depth", type=int, metavar="N",
+            "--max-depth", type=UNLIMITED, metavar="N",
             help="How many jobs may be queued when another comes; 0: no bound.",
         ),
         click.option(
-            "--max-running", type=int, metavar="N", help="How many may run at once; 0: no limit."
+            "--max-running", type=UNLIMITED, metavar="N", help="How many may run at once; 0: no limit."
         ),
         click.option("--description", metavar="TEXT", help="What it is for."),
     ):  # fmt: skip
@@ -107,7 +107,9 @@ def _paused(queue: Queue) -> str:
 
 
 @queue_command.command("list")
-@click.option("--limit", default=50, metavar="N", help="How many at most; 0: all [50].")
+@click.option(
+    "--limit", type=AT_MOST, default=50, metavar="N", help="How many at most; 0: all [50]."
+)
 @client_options
 def list_command(*, limit: int, address: str | None, as_json: bool) -> None:
     """List the queues that were made, and `default`, by name."""

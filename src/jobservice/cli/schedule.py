@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from jobservice.cli.options import INSTANT, LENGTH, client_options, connected
+from jobservice.cli.options import AT_MOST, INSTANT, LENGTH, Whole, client_options, connected
 from jobservice.cli.output import (
     command_line,
     instant,
@@ -93,7 +93,10 @@ _RULE_OPTIONS = (
         help="Which of the fires that could not be made in time are made [last].",
     ),
     click.option(
-        "--misfire-count", type=int, metavar="N", help="How many --misfire all makes [10]."
+        "--misfire-count",
+        type=Whole("leave it out for 10"),
+        metavar="N",
+        help="How many --misfire all makes [10].",
     ),
     click.option(
         "--misfire-window",
@@ -108,7 +111,7 @@ _RULE_OPTIONS = (
     ),
     click.option(
         "--pause-after-failures",
-        type=int,
+        type=Whole("give 0 for never"),
         metavar="N",
         help="Pause after N jobs in a row that failed; 0: never [0].",
     ),
@@ -256,7 +259,9 @@ def _range(backfill: Backfill) -> str:
 
 
 @schedule_command.command("list")
-@click.option("--limit", default=50, metavar="N", help="How many at most; 0: all [50].")
+@click.option(
+    "--limit", type=AT_MOST, default=50, metavar="N", help="How many at most; 0: all [50]."
+)
 @client_options
 def list_command(*, limit: int, address: str | None, as_json: bool) -> None:
     """List schedules by name."""
@@ -351,7 +356,14 @@ def resume_command(schedule: str, address: str | None, *, as_json: bool) -> None
 @schedule_command.command("preview")
 @click.argument("schedule", metavar="[NAME]", default="")
 @timing_options
-@click.option("-n", "count", default=10, metavar="N", help="How many fires [10].")
+@click.option(
+    "-n",
+    "count",
+    type=Whole("leave it out for 10"),
+    default=10,
+    metavar="N",
+    help="How many fires [10].",
+)
 @click.option("--from", "after", type=INSTANT, metavar="INSTANT", help="Those after INSTANT [now].")
 @client_options
 def preview_command(
@@ -400,7 +412,11 @@ def trigger_command(schedule: str, address: str | None, *, as_json: bool) -> Non
     "--until", "end_at", type=INSTANT, metavar="INSTANT", help="Its end, which is not part of it."
 )
 @click.option(
-    "--rate", default=60, metavar="N", help="How many jobs are made in a minute at most [60]."
+    "--rate",
+    type=Whole("leave it out for 60"),
+    default=60,
+    metavar="N",
+    help="How many jobs are made in a minute at most [60].",
 )
 @click.option("--dry-run", is_flag=True, help="Only check, and count the times.")
 @click.option("--cancel", is_flag=True, help="End the backfill that is under way instead.")
@@ -439,7 +455,9 @@ def backfill_command(
 
 @schedule_command.command("runs")
 @NAME
-@click.option("--limit", default=50, metavar="N", help="How many at most; 0: all [50].")
+@click.option(
+    "--limit", type=AT_MOST, default=50, metavar="N", help="How many at most; 0: all [50]."
+)
 @client_options
 def runs_command(*, schedule: str, limit: int, address: str | None, as_json: bool) -> None:
     """List what became of the fires of a schedule, the newest first."""

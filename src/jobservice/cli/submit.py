@@ -19,8 +19,11 @@ from jobservice.cli.options import (
     ON_DUPLICATE,
     PAIR,
     PRIORITY,
+    RETRIES,
     STATE_LIST,
     UNIQUE_SCOPES,
+    UNLIMITED,
+    Whole,
     client_options,
     connected,
 )
@@ -72,7 +75,7 @@ from jobservice.model.unique import UniqueKey, UniqueScope
     help="How long an attempt may be silent: no output, no line of progress.",
 )
 @click.option(
-    "--retries", type=int, metavar="N", help="How often a failed attempt is tried again [0]."
+    "--retries", type=RETRIES, metavar="N", help="How often a failed attempt is tried again [0]."
 )
 @click.option(
     "--stop-grace", type=LENGTH, metavar="TIME", help="Between SIGTERM and SIGKILL [10s]."
@@ -80,7 +83,7 @@ from jobservice.model.unique import UniqueKey, UniqueScope
 @click.option(
     "--output-limit",
     "output_limit_bytes",
-    type=int,
+    type=Whole("leave it out for 1 GiB"),
     metavar="BYTES",
     help="How much output of an attempt is kept [1 GiB].",
 )
@@ -198,7 +201,7 @@ from jobservice.model.unique import UniqueKey, UniqueScope
 )
 @click.option(
     "--array",
-    type=int,
+    type=Whole("leave it out for a job that is no array", least=1),
     metavar="N",
     help="Stand for N jobs of this command; each finds its index, from 0, in JOBSERVICE_ARRAY_INDEX.",
 )
@@ -209,10 +212,16 @@ from jobservice.model.unique import UniqueKey, UniqueScope
     help="One for each line of FILE, handed to it as JOBSERVICE_ARRAY_ITEM; - is our stdin.",
 )
 @click.option(
-    "--max-parallel", type=int, metavar="N", help="How many indices may run at once [no limit]."
+    "--max-parallel",
+    type=UNLIMITED,
+    metavar="N",
+    help="How many indices may run at once [no limit].",
 )
 @click.option(
-    "--max-failures", type=int, metavar="N", help="Stop the array once more indices failed [never]."
+    "--max-failures",
+    type=Whole("leave it out for never"),
+    metavar="N",
+    help="Stop the array once more indices failed [never].",
 )
 @click.option(
     "--request-id", metavar="ID", help="Create the job once, however often this is called with ID."

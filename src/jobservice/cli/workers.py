@@ -5,7 +5,7 @@ from itertools import islice
 
 import click
 
-from jobservice.cli.options import client_options, connected
+from jobservice.cli.options import AT_MOST, client_options, connected
 from jobservice.cli.output import instant, one_line, show_fields, show_json, show_table
 from jobservice.model.placements import resources_words
 from jobservice.model.worker import Worker
@@ -19,7 +19,9 @@ def workers_command() -> None:
 
 
 @workers_command.command("list")
-@click.option("--limit", default=50, metavar="N", help="How many at most; 0: all [50].")
+@click.option(
+    "--limit", type=AT_MOST, default=50, metavar="N", help="How many at most; 0: all [50]."
+)
 @client_options
 def list_command(*, limit: int, address: str | None, as_json: bool) -> None:
     """List the workers by id.
