@@ -50,6 +50,6 @@ def test_what_is_refused(shell: Shell, tmp_path: Path) -> None:
     broken = shell("submit", "--array-items", str(items), "--", "true")
     assert (broken.code, "is no UTF-8" in broken.err) == (2, True)
     alone = shell("submit", "--max-parallel", "2", "--", "true")
-    assert "give `array` too" in alone.err
+    assert "give --array or --array-items too" in alone.err
     none = shell("submit", "--array", "0", "--", "true")
-    assert "job.array.size: must be from 1 to 1,000,000" in none.err
+    assert "'--array': 0 is below 1; leave it out for a job that is no array" in none.err

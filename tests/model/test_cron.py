@@ -239,7 +239,7 @@ def test_the_draws_never_change() -> None:
         (Timing(every=dt.timedelta(minutes=90)), "every 1 h 30 min"),
         (
             Timing(every=HOUR_LONG, phase=SECOND / 2, jitter=dt.timedelta(seconds=10)),
-            "every 1 h, 500000 µs into it, up to 10 s later",
+            "every 1 h, 500 ms into it, up to 10 s later",
         ),
         (
             Timing(at=dt.datetime(2026, 7, 1, 10, tzinfo=dt.UTC), zone="Asia/Tokyo"),

@@ -186,6 +186,13 @@ def test_every_wrong_word_is_told_at_once() -> None:
     assert [each.position for each in caught.value.problems] == [1, 26, 36, 62, 75]
 
 
+def test_the_fields_are_listed_once() -> None:
+    with pytest.raises(FilterInvalid) as caught:
+        parse("stat = X AND nam = y OR x = z")
+    told = [each.text for each in caught.value.problems]
+    assert told[:2] == [f"`stat` is no field; the fields are {FIELD_LIST}", "`nam` is no field"]
+
+
 def test_a_field_is_a_line_here_and_one_of_the_stores() -> None:
     assert {name for name, field in FIELDS.items() if not field.is_map} == set(COLUMNS)
 

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from jobservice.server import instance
 from jobservice.store.copying import Copied, copy, tables_of
 from jobservice.store.migrations import Review
 from jobservice.store.postgres import migrate as postgres
-from jobservice.store.postgres.connect import redacted
 from jobservice.store.postgres.tables import PostgresTables
 from jobservice.store.sqlite import migrate as sqlite
 from jobservice.store.sqlite.tables import SqliteTables
@@ -62,9 +62,13 @@ def copy_command(
           --to postgresql://jobservice@db.example/jobs
     """
     for option, address in (("source", source), ("target", target)):
+        name = "FROM" if option == "source" else "TO"
+        where, variable = f"--{name.lower()}", f"JOBSERVICE_COPY_{name}"
         if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
-            name = "FROM" if option == "source" else "TO"
-            refuse_password(address, f"--{name.lower()}", f"JOBSERVICE_COPY_{name}")
+            refuse_password(address, where, variable)
+        else:
+            where = variable
+        _refuse_no_address(address, where)
     os.umask(0o077)
     copied = asyncio.run(_copy(source, target, force=force))
     if as_json:
@@ -96,20 +100,26 @@ def _tell(copied: Copied) -> None:
 
 
 def _path_of(address: str) -> Path | None:
-    """The file of a SQLite address; None for one of PostgreSQL.
+    """The file of a SQLite address; None for one of PostgreSQL."""
+    scheme, _, rest = address.partition(":")
+    return Path(rest).absolute() if scheme == "sqlite" else None
+
+
+def _refuse_no_address(address: str, where: str) -> None:
+    """Refuse what is not the address of a store, and show it unless a password may be in it.
 
     Raises:
-        SetupError: it is neither.
+        SetupError: it is none.
     """
     scheme, _, rest = address.partition(":")
-    if scheme == "sqlite" and rest:
-        return Path(rest).absolute()
-    if scheme in {"postgresql", "postgres"} and rest.startswith("//"):
-        return None
-    raise SetupError(
-        f"{redacted(address)} is not the address of a store: give sqlite:PATH or "
-        "postgresql://USER@HOST/NAME."
-    )
+    if not (scheme == "sqlite" and rest) and not (
+        scheme in {"postgresql", "postgres"} and rest.startswith("//")
+    ):
+        plain = re.fullmatch(r"([a-z]+://)?[\w./-]+", address) is not None
+        raise SetupError(
+            f"{where}: {repr(address) if plain else 'what was given'} is not the address of a store; "
+            "give sqlite:PATH or postgresql://USER@HOST/NAME."
+        )
 
 
 def _locked(path: Path) -> contextlib.AbstractContextManager[object]:

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any, ClassVar
 
 import click
 
@@ -10,9 +11,24 @@ from jobservice.cli.options import AT_MOST, LENGTH, UNLIMITED, Whole, client_opt
 from jobservice.cli.output import instant, length, one_line, say, show_fields, show_json, show_table
 from jobservice.model.limit import NORMAL_WEIGHT, LimitUse, Rate
 
-KIND = click.argument(
-    "kind", type=click.Choice(["service", "tenant", "key", "job-type"]), metavar="KIND"
-)
+
+class Kind(click.Choice[str]):
+    """A kind of limit, also as `limit list` writes it; for the others it says who sets them."""
+
+    _elsewhere: ClassVar = {
+        "queue": "the limit of a queue is one of its rules: `jobservice queue get NAME` shows it, and "
+        "`jobservice queue update NAME --max-running N` sets it.",
+        "slots": "the slots of a worker are set where it is started: `jobservice serve --slots N`.",
+    }
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        name = str(value).lower().replace("_", "-")
+        if name in self._elsewhere:
+            self.fail(self._elsewhere[name], param, ctx)
+        return super().convert(name if name in self.choices else value, param, ctx)
+
+
+KIND = click.argument("kind", type=Kind(["service", "tenant", "key", "job-type"]), metavar="KIND")
 NAME = click.argument("name", default="", metavar="[NAME]")
 
 
@@ -52,12 +68,19 @@ def set_command(
       jobservice limit set job-type render --max-running 2
       jobservice limit set service --max-running 50
     """
+    _check_name(kind, name)
     if burst is not None and rate is None:
         raise click.UsageError("--burst is about a rate: give --rate too.")
     asked = None if rate is None else _rate(rate, burst or 1)
     with connected(address) as client:
         use = client.limits.set(kind, name, max_running=max_running, rate=asked, weight=weight)
     show_json(use) if as_json else show_fields(_fields(use))
+
+
+def _check_name(kind: str, name: str) -> None:
+    if kind in {"key", "job-type"} and not name:
+        usage = f"{click.get_current_context().command_path} {kind} NAME"
+        raise click.UsageError(f"Give the NAME of the {kind} that the limit is about: {usage}.")
 
 
 def _rate(text: str, burst: int) -> Rate:
@@ -74,6 +97,7 @@ def _rate(text: str, burst: int) -> Rate:
 @client_options
 def get_command(*, kind: str, name: str, address: str | None, as_json: bool) -> None:
     """Show a limit that was set, with its use."""
+    _check_name(kind, name)
     with connected(address) as client:
         use = client.limits.get(kind, name)
     show_json(use) if as_json else show_fields(_fields(use))
@@ -147,6 +171,7 @@ def delete_command(
 
     A key without one is for one job at a time, a type without one for any number.
     """
+    _check_name(kind, name)
     with connected(address) as client:
         client.limits.delete(kind, name, allow_missing=missing_ok)
     gone = f"{kind} {name}".rstrip()

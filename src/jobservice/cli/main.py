@@ -12,6 +12,7 @@ from typing import NamedTuple, NoReturn
 import click
 
 from jobservice import __version__
+from jobservice.cli.refusals import told
 from jobservice.errors import DeadlineExceeded, JobServiceError, SetupError, Unavailable
 
 INTERRUPTED = 130
@@ -162,8 +163,7 @@ def main() -> NoReturn:
 
 def refused(error: JobServiceError) -> int:
     """Say what could not be done; the exit code."""
-    first, *lines = error.message.split("\n")
-    click.echo("\n".join([f"Error: {first} ({error.reason})", *lines]), err=True)
+    click.echo(told(error), err=True)
     for note in getattr(error, "__notes__", ()):
         click.echo(note, err=True)
     if isinstance(error, Unavailable) and "address" in error.metadata:

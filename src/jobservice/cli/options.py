@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import click
 
 from jobservice.cli.output import say
+from jobservice.cli.refusals import name_address, name_options, told
 from jobservice.client.address import tls_of
 from jobservice.client.sync import Client
-from jobservice.errors import JobServiceError, Unavailable
+from jobservice.errors import InvalidRequest, JobServiceError, Unavailable
 from jobservice.model.graph import Condition
 from jobservice.model.lifecycle import FINAL, State
 from jobservice.model.limit import ConcurrencyKey, OnConflict
@@ -28,6 +29,8 @@ _LENGTH = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _BELOW_ZERO = re.compile(r":-\d+(:|$)")
 """In the name of a key: a limit or a weight was meant."""
 STATES = [state.name.lower() for state in State]
+_MOST = (1 << 31) - 1
+"""What most numbers in messages of the service can be."""
 FINAL_STATES = [state.name.lower() for state in sorted(FINAL)]
 
 
@@ -58,14 +61,14 @@ class Whole(click.ParamType[int]):
 
     name = "number"
 
-    def __init__(self, remedy: str, *, least: int = 0, most: int | None = None) -> None:
+    def __init__(self, remedy: str, *, least: int = 0, most: int = _MOST) -> None:
         self._least, self._most, self._remedy = least, most, remedy
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         number = click.INT.convert(value, param, ctx)
         if number < self._least:
             self.fail(f"{number} is below {self._least}; {self._remedy}.", param, ctx)
-        if self._most is not None and number > self._most:
+        if number > self._most:
             self.fail(f"{number} is above {self._most:,}, the most.", param, ctx)
         return number
 
@@ -300,9 +303,16 @@ def states(names: tuple[str, ...]) -> list[State]:
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[Client]:
     """The service. One that is not there is said so at once; one that goes away is waited for."""
-    inherited, *tls = click.get_current_context().find_root().obj
-    with Client(address or inherited, first_patience=0.0, tls=tls_of(*tls)) as client:
-        yield client
+    context = click.get_current_context()
+    inherited, *tls = context.find_root().obj
+    try:
+        with Client(address or inherited, first_patience=0.0, tls=tls_of(*tls)) as client:
+            yield client
+    except InvalidRequest as error:
+        if not (address or inherited):
+            name_address(error)
+        name_options(error, context.command)
+        raise
 
 
 def for_each(jobs: tuple[str, ...], act: Callable[[str], None]) -> None:
@@ -316,7 +326,9 @@ def for_each(jobs: tuple[str, ...], act: Callable[[str], None]) -> None:
         except JobServiceError as error:
             if len(jobs) == 1:
                 raise
-            say(f"Error: {error.message} ({error.reason})")
+            if isinstance(error, InvalidRequest):
+                name_options(error, click.get_current_context().command)
+            say(told(error))
             first = first or error
     if first is not None:
         sys.exit(first.exit_code)

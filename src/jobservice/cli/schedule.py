@@ -434,6 +434,9 @@ def backfill_command(
     """
     if not cancel and (start_at is None or end_at is None):
         raise click.UsageError("Give --from and --until, or --cancel.")
+    if start_at is not None and end_at is not None and end_at <= start_at:
+        text = f"--until must be after --from, {start_at.isoformat()}; got {end_at.isoformat()}."
+        raise click.UsageError(text)
     with connected(address) as client:
         if start_at is not None and end_at is not None and not cancel:
             begun = client.schedules.backfill(

@@ -83,7 +83,7 @@ from jobservice.model.unique import UniqueKey, UniqueScope
 @click.option(
     "--output-limit",
     "output_limit_bytes",
-    type=Whole("leave it out for 1 GiB"),
+    type=Whole("leave it out for 1 GiB", most=(1 << 63) - 1),
     metavar="BYTES",
     help="How much output of an attempt is kept [1 GiB].",
 )
@@ -267,6 +267,7 @@ def given_options(given: dict[str, Any]) -> Any:
     """The options of the SDK that were given."""
     source: BinaryIO | None = given.pop("stdin")
     options = {name: value for name, value in given.items() if value not in {None, ()}}
+    _check_companions(options)
     for name in ("labels", "env", "required_labels"):
         if name in options:
             options[name] = dict(options[name])
@@ -289,6 +290,25 @@ def given_options(given: dict[str, Any]) -> Any:
     if unique is not None:
         options["unique"] = unique
     return options
+
+
+def _check_companions(options: dict[str, Any]) -> None:
+    """Whether what belongs together was given together."""
+    if "start_after" in options and "start_delay" in options:
+        raise click.UsageError("Give one of --at and --delay, not both.")
+    for names, others, about, remedy in (
+        (("after_rule", "after_unmet"), {"after"}, "other jobs", "--after"),
+        (
+            ("max_parallel", "max_failures"),
+            {"array", "array_items"},
+            "an array",
+            "--array or --array-items",
+        ),
+    ):
+        for name in names:
+            if name in options and not others & options.keys():
+                option = name.replace("_", "-")
+                raise click.UsageError(f"--{option} is about {about}: give {remedy} too.")
 
 
 def _count(name: str, text: str) -> float:

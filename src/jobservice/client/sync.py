@@ -209,12 +209,17 @@ class Client(OperationCalls):
         """The job of one index of an array, without its attempts.
 
         Raises:
-            NotFound: there is none: it has not been made yet, or was deleted.
+            NotFound: there is none: it has not been made yet, or was deleted; or the job is no array.
         """
         array_id = job_id_of(array)
         named = f'array_job_id = "{array_id}" AND array_index = {number}'
         found = next(self.list(filter=named), None)
         if found is None:
+            if self.get(array_id).spec.array is None:
+                text = (
+                    f"Job {array_id} is no array, with no index {number}; ask for the job itself."
+                )
+                raise NotFound(text, job_id=array_id)
             raise NotFound(f"Array {array_id} has no job for index {number}.", job_id=array_id)
         return found
 

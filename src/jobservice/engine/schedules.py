@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
+from jobservice.clock import rfc3339
 from jobservice.engine.cancel import edit_version, get_job
 from jobservice.engine.fire import planner
 from jobservice.engine.parts import Parts
@@ -251,7 +252,8 @@ async def backfill(
 def _check_range(start_at: dt.datetime, end_at: dt.datetime, now: dt.datetime) -> None:
     found = []
     if end_at <= start_at:
-        found.append(Violation("end_time", "must be after start_time", "NOT_IN_ORDER"))
+        text = f"must be after start_time, {rfc3339(start_at)}; got {rfc3339(end_at)}"
+        found.append(Violation("end_time", text, "NOT_IN_ORDER"))
     if end_at > now:
         text = f"must not be in the future; it is {now:%Y-%m-%dT%H:%M:%SZ} now"
         found.append(Violation("end_time", text, "IN_THE_FUTURE"))

@@ -391,6 +391,7 @@ class _Parser:
         self._at = 0
         self._terms = 0
         self._problems: list[Problem] = []
+        self._fields_told = False
 
     def parse(self) -> Filter:
         try:
@@ -497,7 +498,9 @@ class _Parser:
         field = FIELDS.get(name)
         if field is None or (dot and not field.is_map):
             known = ", ".join("labels.KEY" if each == "labels" else each for each in FIELDS)
-            return self._wrong(begin, f"`{_cut(path)}` is no field; the fields are {known}")
+            rest = "" if self._fields_told else f"; the fields are {known}"
+            self._fields_told = True
+            return self._wrong(begin, f"`{_cut(path)}` is no field{rest}")
         if field.is_map and not dot:
             if comparator != ":" or value.star:
                 return self._wrong(

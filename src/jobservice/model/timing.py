@@ -37,7 +37,13 @@ _MICROSECOND = dt.timedelta(microseconds=1)
 _LAST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 _LONGEST_CHANGE = dt.timedelta(days=1)
 """No zone ever moved its clocks by more, nor changed them twice within this."""
-_UNITS = (("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000))
+_UNITS = (
+    ("d", 86_400_000_000),
+    ("h", 3_600_000_000),
+    ("min", 60_000_000),
+    ("s", 1_000_000),
+    ("ms", 1_000),
+)
 
 
 def problems(timing: Timing, seed: str) -> list[tuple[str, str]]:
