@@ -117,6 +117,8 @@ def test_a_word_that_is_nearly_right_is_recognised(alone: Shell, words: str, mea
         (["queue", "update", "q"], "Nothing to change"),
         (["limit", "set", "key", "k", "--rate", "often"], "is not N/TIME; write 10/1m"),
         (["limit", "set", "key", "k", "--burst", "5"], "--burst is about a rate"),
+        (["limit", "set", "key", "k"], "Give --max-running, --rate or --weight"),
+        (["limit", "set", "service"], "Give --max-running, --rate or --weight"),
         (["limit", "set", "job"], "Invalid value for 'KIND'"),
         (["list", "--state", "sleeping"], "Invalid value for '--state'"),
         (["list", "--active", "--state", "failed"], "exclude each other"),

@@ -50,16 +50,19 @@ def limit_command() -> None:
     metavar="N",
     help="How many of them at once [1].",
 )
-@click.option("--weight", type=float, default=1.0, metavar="N", help="The tenant's share [1].")
+@click.option("--weight", type=float, metavar="N", help="The tenant's share [1].")
 @client_options
 def set_command(
-    *, kind: str, name: str, max_running: int | None, rate: str | None, burst: int | None, weight: float,
-    address: str | None, as_json: bool,
+    *, kind: str, name: str, max_running: int | None, rate: str | None, burst: int | None,
+    weight: float | None, address: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     r"""Set a limit: `service`, `tenant`, `key NAME` or `job-type NAME`.
 
     It takes the place of the one before as a whole. That of a queue is set by `jobservice queue update`,
     the slots of a worker by `jobservice serve --slots`.
+
+    A key that has a limit without --max-running, such as a rate alone, runs any number at once; only a
+    key that nobody set a limit on is for one job at a time.
 
     \b
     Examples:
@@ -71,9 +74,14 @@ def set_command(
     _check_name(kind, name)
     if burst is not None and rate is None:
         raise click.UsageError("--burst is about a rate: give --rate too.")
+    if max_running is None and rate is None and weight is None:
+        raise click.UsageError(
+            "Give --max-running, --rate or --weight; jobservice limit delete takes a limit away."
+        )
     asked = None if rate is None else _rate(rate, burst or 1)
     with connected(address) as client:
-        use = client.limits.set(kind, name, max_running=max_running, rate=asked, weight=weight)
+        share = 1.0 if weight is None else weight
+        use = client.limits.set(kind, name, max_running=max_running, rate=asked, weight=share)
     show_json(use) if as_json else show_fields(_fields(use))
 
 
