@@ -17,7 +17,11 @@ def test_the_worker_of_the_service_is_shown_drained_and_resumed(shell: Shell) ->
     assert drained.out == f"{name} DRAINING, running 0 of 4\n"
     assert "new disks" in shell.ok("workers", "get", name).out
     waiting = shell.submit("--", "true")
-    assert shell.state(waiting) == "JOB_STATE_QUEUED"
+    [status] = shell.ok("status", waiting, "--json").objects
+    assert status["state"] == "JOB_STATE_QUEUED"
+    assert status["waiting_reason"] == (
+        "waits for a worker: all of them are draining or silent; see jobservice workers list"
+    )
     assert shell.ok("workers", "resume", name).out == f"{name} ACTIVE, running 0 of 4\n"
     assert shell.ok("wait", waiting).out.split()[1] == "SUCCEEDED"
     refused = shell("workers", "get", "nobody")

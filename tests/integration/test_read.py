@@ -61,14 +61,28 @@ def test_a_waiting_job_says_what_it_waits_for(parked: Client) -> None:
     places = [parked.status(each) for each in (urgent, first, second)]
     assert [each.queue_position for each in places] == [0, 1, 2]
     assert [each.waiting_reason for each in places] == [
-        "waits for a free slot, first in order",
-        "waits for a free slot, behind 1 job of queue order",
-        "waits for a free slot, behind 2 jobs of queue order",
-    ]
+        "waits for a worker: there is none that takes jobs; see jobservice workers list"
+    ] * 3
     parked.cancel(urgent)
     gone = parked.status(urgent)
     assert (gone.state, gone.queue_position, gone.waiting_reason) == (State.CANCELLED, None, "")
     assert parked.status(second).queue_position == 1
+
+
+def test_a_job_behind_others_says_how_many(client: Client) -> None:
+    for made in [client.create(SLEEP) for _ in range(4)]:
+        running(client, made)
+    waiting = [client.create(["true"]) for _ in range(3)]
+    expected = [
+        "waits for a free slot, first in order",
+        "waits for a free slot, behind 1 job of queue order",
+        "waits for a free slot, behind 2 jobs of queue order",
+    ]
+
+    def is_said() -> bool:  # once a lease that was taken ahead of a slot is given back
+        return [client.status(each).waiting_reason for each in waiting] == expected
+
+    wait_until(is_said, what="the places of all three")
 
 
 def test_a_job_between_attempts_says_when_it_goes_on(local: Client) -> None:

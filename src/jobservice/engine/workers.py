@@ -91,21 +91,19 @@ def unknown_worker(worker_id: str) -> WorkerNotFound:
 
 
 async def find_misfit(parts: Parts, placement: Placement) -> str | None:
-    """Why no worker can take a job right now by what it asks for, in words; None where one can."""
+    """Why no worker can take a job right now, in words; None where one has what the job asks for."""
+    now = parts.clock.now()
+    known = await parts.store.list_workers(limit=JUDGED_WORKERS, after="")
+    found = [each for each in known if each.drain is None and now - each.contact_at < PRESENT]
+    if not found:
+        why = "all of them are draining or silent" if known else "there is none that takes jobs"
+        return f"waits for a worker: {why}; see jobservice workers list"
     if placement == ANYWHERE:
         return None
-    now = parts.clock.now()
-    found = [
-        each
-        for each in await parts.store.list_workers(limit=JUDGED_WORKERS, after="")
-        if each.drain is None and now - each.contact_at < PRESENT
-    ]
     rooms = [(each, Room(each.info.labels, each.info.resources)) for each in found]
     labelled = [each for each in rooms if each[1].has_labels(placement)]
     if not labelled:
         asked = ", ".join(f"{key}={value}" for key, value in placement.labels.items())
-        if not asked:
-            return "waits for a worker: there is none that takes jobs"
         return f"waits for a worker with {asked}: {_none_of(len(found))} has it"
     large = [each for each in labelled if each[1].is_large_enough(placement)]
     asked = resources_words(placement.resources)
