@@ -95,6 +95,11 @@ def test_the_default_queue_is_always_there(still: Client) -> None:
     assert still.queues.update("default", max_running=3).max_running == 3
     still.queues.delete("default")
     assert still.queues.get("default").max_running is None
+    with pytest.raises(QueueInUse, match="default is always there; it cannot be deleted"):
+        still.queues.delete("default")
+    still.queues.delete("default", allow_missing=True)
+    with pytest.raises(QueueNotFound, match="a queue gone, so it has no rules to forget"):
+        still.queues.delete("gone")
 
 
 def test_queues_come_by_name_in_pages(stub: QueueServiceStub) -> None:

@@ -83,12 +83,24 @@ async def delete_queue(
     """Forget the rules of a queue in which nothing waits or runs.
 
     Raises:
-        QueueNotFound, EtagMismatch, QueueInUse: as they say.
+        QueueNotFound, EtagMismatch: as they say.
+        QueueInUse: a job waits or runs in it; or it is the default one, without rules.
     """
     refusal = await parts.store.delete_queue(tenant, name, edit_version=edit_version)
     if refusal is None or (refusal is Refusal.NOT_FOUND and allow_missing):
         return
+    if refusal is Refusal.NOT_FOUND:
+        raise _not_deleted(name)
     raise _refused(name, refusal)
+
+
+def _not_deleted(name: str) -> Exception:
+    """What to say of the delete of a queue that has no rules."""
+    if name == DEFAULT_QUEUE:
+        text = f"Queue {name} is always there; it cannot be deleted, and has no rules to forget."
+        return QueueInUse(text, queue=name)
+    text = f"Nobody made a queue {name}, so it has no rules to forget."
+    return QueueNotFound(text, queue=name)
 
 
 async def pause_queue(parts: Parts, tenant: str, name: str, pause: Pause) -> Queue:
