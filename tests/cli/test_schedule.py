@@ -1,11 +1,19 @@
 """`jobservice schedule` with a real service."""
 
+import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from hypothesis import given
 
+from jobservice.cli import kept
+from jobservice.client.calls import job_message
+from jobservice.model.spec import DependencyPolicy, JobSpec
 from jobservice.testing.wait import wait_until
+from jobservice.wire.convert import to_spec
 from tests.cli.conftest import Shell
+from tests.wire import values
 
 
 @pytest.fixture
@@ -99,6 +107,50 @@ def test_lengths_of_time_and_a_last_fire_are_said_in_words(tidy: Shell) -> None:
     assert once.out == "once fires no more\n"
 
 
+def test_an_update_keeps_what_is_not_given(tidy: Shell) -> None:
+    def update(*options: str) -> Any:
+        return tidy.ok("schedule", "update", "cc", "--json", *options).objects[0]
+
+    made = tidy.ok(
+        "schedule", "create", "cc", "--json", "--cron", "30 2 * * *", "--time-zone", "Asia/Tokyo",
+        "--jitter", "5m", "--misfire", "all", "--misfire-window", "2h", "--queue", "nights",
+        "--priority", "high", "--label", "a=b", "--env", "A=b", "--retries", "2", "--timeout", "1h",
+        "--key", "db:3", "--cpu", "0.5", "--resource", "gpu=1", "--", "./old", "--all",
+    ).objects[0]  # fmt: skip
+    job = update("--", "./new")["job"]
+    assert job.pop("command") == made["job"]["command"] | {"argv": ["./new"]}
+    assert job == {name: part for name, part in made["job"].items() if name != "command"}
+    job = update("--priority", "0", "--retries", "4", "--cpu", "2")["job"]
+    assert (job["priority"], job["queue"], job["command"]["argv"]) == (0, "nights", ["./new"])
+    assert job["retry_policy"] == made["job"]["retry_policy"] | {"max_attempts": 5}
+    assert job["resources"] == made["job"]["resources"] | {"cpu_millis": "2000"}
+    ending = update("--end", "2099-01-01T00:00Z")
+    assert ending["timing"] == made["timing"] | {"end_time": "2099-01-01T00:00:00Z"}
+    assert update("--misfire-count", "3")["misfire"] == made["misfire"] | {"max_count": 3}
+    hourly = update("--every", "1h")["timing"]
+    assert (hourly["every"], hourly["cron"], hourly["time_zone"]) == ("3600s", "", "UTC")
+    assert (hourly["jitter"], hourly["end_time"]) == ("300s", "2099-01-01T00:00:00Z")
+    bare = update("--replace", "--every", "2h", "--", "true")
+    assert (bare["job"]["queue"], "jitter" in bare["timing"]) == ("default", False)
+
+
+def test_an_update_does_not_guess_the_items_of_an_array(tidy: Shell) -> None:
+    tidy.ok("schedule", "create", "wide", "--cron", "@daily", "--array", "3", "--max-parallel", "2",
+            "--", "true")  # fmt: skip
+    refused = tidy("schedule", "update", "wide", "--priority", "high")
+    assert (refused.code, "the items of an array cannot be read back" in refused.err) == (2, True)
+    wide = tidy.ok("schedule", "update", "wide", "--array", "4", "--json").objects[0]
+    assert (wide["job"]["array"]["size"], wide["job"]["array"]["max_parallel"]) == (4, 2)
+
+
+@given(values.specs.filter(lambda spec: not spec.dependencies))
+def test_the_options_that_are_kept_make_the_same_job(spec: JobSpec) -> None:
+    spec = dataclasses.replace(spec, start_after=None, dependency_policy=DependencyPolicy())
+    array = {} if spec.array is None else {"array": list(spec.array.items) or spec.array.size}
+    options = kept.job_options(spec, array)
+    assert to_spec(job_message(spec.command.argv, options)) == spec
+
+
 def test_the_jobs_of_a_schedule_may_be_arrays_and_have_timeouts(tidy: Shell) -> None:
     options = "--array", "3", "--queue-timeout", "1h", "--total-timeout", "2h"
     tidy.ok("schedule", "create", "wide", "--cron", "@daily", *options, "--", "true")
@@ -117,7 +169,8 @@ def test_the_jobs_of_a_schedule_may_be_arrays_and_have_timeouts(tidy: Shell) -> 
         (["create", "x", "--at", "soon", "--", "true"], "is no instant"),
         (["create", "x", "--cron", "@daily"], "Missing argument"),
         (["update", "x"], "Nothing to change"),
-        (["update", "x", "--queue", "q"], "Give the program too"),
+        (["update", "x", "--replace"], "Nothing to change"),
+        (["update", "x", "--queue", "q", "--replace"], "Give the program too"),
         (["backfill", "x"], "Give --from and --until"),
         (["preview"], "must be given, or a timing instead"),
         (["create", "x", "--", "true"], "must be given, with one of cron, every and at"),

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from jobservice.cli import kept
 from jobservice.cli.options import AT_MOST, INSTANT, LENGTH, Whole, client_options, connected
 from jobservice.cli.output import (
     command_line,
@@ -154,18 +155,11 @@ def _taken(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _rules_of(given: dict[str, Any]) -> dict[str, Any]:
-    rules = _taken(given, ("description", "overlap", "pause_after_failures"))
-    misfire = _taken(given, ("misfire", "misfire_count", "misfire_window"))
-    if misfire:
-        policy = MisfirePolicy[misfire.get("misfire", "last").upper()]
-        default = Misfire()
-        window_s = misfire.get("misfire_window")
-        rules["misfire"] = Misfire(
-            policy,
-            misfire.get("misfire_count", default.max_count),
-            default.window if window_s is None else dt.timedelta(seconds=window_s),
-        )
-    return rules
+    return _taken(given, ("description", "overlap", "pause_after_failures"))
+
+
+def _misfire_of(given: dict[str, Any]) -> dict[str, Any]:
+    return _taken(given, ("misfire", "misfire_count", "misfire_window"))
 
 
 # --- one schedule -----------------------------------------------------------------------------
@@ -192,6 +186,8 @@ def create_command(
       jobservice schedule create spread --cron 'H H * * *' -- ./report.sh
     """
     timing, rules = _timing_of(given), _rules_of(given)
+    if missed := _misfire_of(given):
+        rules["misfire"] = kept.misfire(Misfire(), missed)
     with connected(address) as client:
         made = client.schedules.create(schedule, argv, job=given_options(given), **timing, **rules)
     _show(made, as_json=as_json)
@@ -286,32 +282,50 @@ def list_command(*, limit: int, address: str | None, as_json: bool) -> None:
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- PROGRAM ARG…]")
 @timing_options
 @rule_options
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Of a timing, job or misfire rule of which a part is given, have the rest at its default.",
+)
 @click.option("--etag", default="", metavar="ETAG", help="Only if it was not edited since.")
 @client_options
 def update_command(
-    *, schedule: str, argv: tuple[str, ...], etag: str, address: str | None, as_json: bool,
-    **given: Any,
+    *, schedule: str, argv: tuple[str, ...], replace: bool, etag: str, address: str | None,
+    as_json: bool, **given: Any,
 ) -> None:  # fmt: skip
     r"""Change a schedule; what is not given stays.
 
-    The timing is replaced as a whole as soon as one part of it is given, and so is the job, whose
-    options go with its program.
+    --cron, --every and --at take each other's place. An option that may be given several times, such as
+    --label, takes the place of all that were there. --replace takes away what has no option for that.
 
     \b
     Examples:
       jobservice schedule update nightly --cron '0 3 * * *' --time-zone Europe/Berlin
       jobservice schedule update poll --overlap buffer-one
-      jobservice schedule update poll --timeout 10m -- ./poll.sh --slow
+      jobservice schedule update poll --timeout 10m
+      jobservice schedule update poll -- ./poll.sh --slow
     """
-    edits = _timing_of(given) | _rules_of(given)
+    timing, rules, missed = _timing_of(given), _rules_of(given), _misfire_of(given)
     job = given_options(given)
-    if job and not argv:
-        raise click.UsageError("Give the program too: a job is replaced as a whole.")
-    if not edits and not argv:
+    if not (timing or rules or missed or job or argv):
         raise click.UsageError("Nothing to change; see jobservice schedule update --help.")
-    program: dict[str, Any] = {"argv": argv, "job": job} if argv else {}
+    if replace and job and not argv:
+        raise click.UsageError("Give the program too: --replace is about the whole job.")
     with connected(address) as client:
-        _show(client.schedules.update(schedule, etag=etag, **program, **edits), as_json=as_json)
+        if not replace and (timing or missed or job or argv):
+            found = client.schedules.get(schedule)
+            etag, spec = etag or found.etag, found.spec
+            timing = kept.timing_options(spec.timing, timing) if timing else {}
+            if job or argv:
+                job, argv = kept.job_options(spec.job, job), argv or spec.job.command.argv
+            old = spec.misfire
+        else:
+            old = Misfire()
+        if missed:
+            rules["misfire"] = kept.misfire(old, missed)
+        program: dict[str, Any] = {"argv": argv, "job": job} if argv else {}
+        changed = client.schedules.update(schedule, etag=etag, **program, **timing, **rules)
+    _show(changed, as_json=as_json)
 
 
 @schedule_command.command("delete")
