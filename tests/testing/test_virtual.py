@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from jobservice.errors import DeadlineExceeded, NotFound
+from jobservice.errors import AlreadyExists, DeadlineExceeded, InvalidRequest, NotFound
 from jobservice.executors.port import StartOrder
 from jobservice.model.event import Event, EventKind
 from jobservice.model.job import AttemptState, Job
@@ -191,6 +191,24 @@ def test_a_whole_command_counts_before_its_program(begin: Begin) -> None:
         for argv in (["make"], ["make", "test"], ["make", "all"], ["true"])
     }
     assert codes == {"make": 1, "make test": 2, "make all": 1, "true": 0}
+
+
+def test_a_job_whose_deadline_has_passed_is_refused_and_a_repeat_is_not(begin: Begin) -> None:
+    service = begin()
+    late = START - dt.timedelta(seconds=1)
+    with pytest.raises(InvalidRequest) as caught:
+        service.client.create(["late"], deadline=late)
+    [violation] = caught.value.violations
+    assert (violation.field, violation.rule) == ("job.deadline", "NO_TIME_LEFT")
+    assert "must be in the future" in violation.message
+    assert list(service.client.list()) == []
+    soon = START + MINUTE
+    made = service.client.create(["soon"], deadline=soon, request_id="once")
+    service.advance(2 * MINUTE)
+    again = service.client.create(["soon"], deadline=soon, request_id="once")
+    assert again.job_id == made.job_id
+    with pytest.raises(AlreadyExists):
+        service.client.create(["other"], deadline=soon, request_id="once")
 
 
 def test_the_time_of_a_job_is_over_at_its_instant_and_not_a_poll_later(begin: Begin) -> None:

@@ -1,9 +1,11 @@
 """Schedules in virtual time: a month of them in a moment, with the code that runs in production."""
 
 import datetime as dt
+from typing import Any
 
 import pytest
 
+from jobservice.errors import InvalidRequest
 from jobservice.model.lifecycle import State
 from jobservice.model.schedule import Outcome
 from jobservice.testing.behaviour import Behaviour
@@ -11,6 +13,33 @@ from jobservice.testing.virtual import VirtualService
 
 MINUTE, HOUR, DAY = dt.timedelta(minutes=1), dt.timedelta(hours=1), dt.timedelta(days=1)
 MARCH = dt.datetime(2027, 3, 1, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("timing", "field"),
+    [
+        ({"at": MARCH}, "schedule.timing.at"),
+        ({"cron": "@daily", "end_time": MARCH}, "schedule.timing.end_time"),
+        ({"cron": "@daily", "end_time": MARCH + HOUR}, "schedule.timing.end_time"),
+        ({"every": DAY, "end_time": MARCH - HOUR}, "schedule.timing.end_time"),
+    ],
+)
+def test_a_new_schedule_that_never_fires_is_refused(timing: Any, field: str) -> None:
+    with VirtualService(start=MARCH) as service:
+        with pytest.raises(InvalidRequest) as caught:
+            service.client.schedules.create("never", ["true"], **timing)
+        [violation] = caught.value.violations
+        assert (violation.field, violation.rule) == (field, "NEVER_FIRES")
+        assert "it is 2027-03-01T00:00:00Z now, got 2027-0" in violation.message
+        assert list(service.client.schedules.list()) == []
+
+
+def test_a_create_may_be_repeated_after_the_last_fire() -> None:
+    with VirtualService(start=MARCH) as service:
+        made = service.client.schedules.create("once", ["true"], at=MARCH + HOUR)
+        service.advance(2 * HOUR)
+        again = service.client.schedules.create("once", ["true"], at=MARCH + HOUR)
+        assert (again.created_at, again.next_at) == (made.created_at, None)
 
 
 @pytest.mark.slow

@@ -51,12 +51,20 @@ COUNTED_HERE = 1_000
 # --- one schedule -----------------------------------------------------------------------------
 
 
-async def create(parts: Parts, new: Schedule) -> Schedule:
+async def create(parts: Parts, new: Schedule, *, validate_only: bool = False) -> Schedule:
     """Store a new schedule; one that is there already with the same fields is returned.
 
     Raises:
         ScheduleExists: there is another one of its name.
+        InvalidRequest: it never fires; one that is there may be asked for again after its last fire.
     """
+    if (
+        new.next_at is None
+        and await parts.store.find_schedule(ScheduleKey(new.tenant, new.schedule_id)) is None
+    ):
+        raise InvalidRequest([_never_fires(new)])
+    if validate_only:
+        return new
     found = await parts.store.insert_schedule(new)
     if found is None:
         parts.signals.schedules.ring()
@@ -75,6 +83,18 @@ def new_schedule(parts: Parts, key: ScheduleKey, spec: ScheduleSpec) -> Schedule
     now = parts.clock.now()
     new = Schedule(key.tenant, key.schedule_id, spec, now, now, decided_at=now)
     return planned(new, now)
+
+
+def _never_fires(new: Schedule) -> Violation:
+    """Why a schedule that begins now has no fire ahead."""
+    timing, now = new.spec.timing, f"it is {new.created_at:%Y-%m-%dT%H:%M:%SZ} now"
+    if timing.at is not None:
+        text = f"must be in the future; {now}, got {timing.at:%Y-%m-%dT%H:%M:%SZ}"
+        return Violation("schedule.timing.at", text, "NEVER_FIRES")
+    text = f"must leave a fire that is ahead, or be left out; {now}"
+    if timing.end_at is not None:
+        text += f", got {timing.end_at:%Y-%m-%dT%H:%M:%SZ}"
+    return Violation("schedule.timing.end_time", text, "NEVER_FIRES")
 
 
 def _differences(old: ScheduleSpec, new: ScheduleSpec) -> list[str]:

@@ -69,8 +69,8 @@ async def submit(
     where a job stands in the request, with `{}` for its place in a batch.
 
     Raises:
-        InvalidRequest: a dependency names a job that there is not, or a batch has what only a job alone
-            may have.
+        InvalidRequest: a dependency names a job that there is not, a batch has what only a job alone
+            may have, or a deadline has passed.
         AlreadyExists: the request_id was used with another body, or for jobs deleted since.
         QueueFull, QueueDrained: a queue does not take the jobs.
         KeyTaken, DuplicateJob: the key of a job is that of another, and the job says to be refused then.
@@ -84,7 +84,12 @@ async def submit(
         new_job(tenant, identity, _named_by_id(spec, ids), now)
         for identity, spec in zip(ids, specs, strict=True)
     ]
-    inserted = await parts.store.insert_jobs(new_jobs, request=request, validate_only=validate_only)
+    late = list(_late(specs, path, now))
+    inserted = await parts.store.insert_jobs(
+        new_jobs, request=request, validate_only=validate_only or bool(late)
+    )
+    if late and inserted.insertion not in {Insertion.REPEATED, Insertion.CONFLICT}:
+        raise InvalidRequest(late)
     if inserted.insertion in _REFUSALS:
         raise _refused(inserted, specs, path)
     if inserted.insertion is Insertion.CONFLICT:
@@ -110,6 +115,17 @@ async def submit(
         dataclasses.replace(known[each], existing=each != own_id)
         for own_id, each in zip(ids, inserted.job_ids, strict=True)
     ]
+
+
+def _late(specs: Sequence[JobSpec], path: str, now: dt.datetime) -> Iterator[Violation]:
+    """New jobs that could only fail; the repeat of a request is answered as before all the same."""
+    for n, spec in enumerate(specs):
+        if spec.deadline is not None and spec.deadline <= now:
+            text = (
+                f"must be in the future, or left out; it is {now:%Y-%m-%dT%H:%M:%SZ} now, "
+                f"got {spec.deadline:%Y-%m-%dT%H:%M:%SZ}"
+            )
+            yield Violation(f"{path.format(n)}.deadline", text, "NO_TIME_LEFT")
 
 
 async def _repeated(parts: Parts, tenant: str, inserted: Inserted) -> list[Job]:

@@ -33,8 +33,7 @@ class SchedulesService:
         asked.check([spec.job], "schedule.job", self._parts.clock.now())
         key = ScheduleKey(tenant, request.schedule.schedule_id)
         new = schedules.new_schedule(self._parts, key, spec)
-        if not request.validate_only:
-            new = await schedules.create(self._parts, new)
+        new = await schedules.create(self._parts, new, validate_only=request.validate_only)
         return pb.CreateScheduleResponse(schedule=wire.schedule_message(new))
 
     async def GetSchedule(self, request: pb.GetScheduleRequest, tenant: str) -> Message:

@@ -653,9 +653,9 @@ class Job(_message.Message):
 
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """The instant at which the same happens, at most 10 years ahead; it must be behind `start_after`. With
-        a `total_timeout` too, the earlier of the two counts. A final job whose deadline has passed cannot
-        be retried.
+        """The instant at which the same happens, ahead by at most 10 years when the job is created; it must be
+        behind `start_after`. With a `total_timeout` too, the earlier of the two counts. A final job whose
+        deadline has passed cannot be retried.
         """
 
     @_builtins.property
