@@ -47,3 +47,12 @@ def test_a_held_job_can_be_cancelled_and_deleted(local: Client) -> None:
     local.delete(second)
     for gate in gates:
         local.cancel(gate, wait=True)
+
+
+def test_a_hold_ends_the_place_that_a_job_was_moved_to(parked: Client) -> None:
+    first, moved = parked.create(["true"]), parked.create(["true"])
+    parked.move(moved, top=True)
+    assert parked.status(moved).queue_position == 0
+    parked.hold(moved)
+    parked.release(moved)
+    assert [parked.status(each).queue_position for each in (first, moved)] == [0, 1]

@@ -54,7 +54,7 @@ def hold_command(jobs: tuple[str, ...], address: str | None, *, as_json: bool) -
 @JOBS
 @client_options
 def release_command(jobs: tuple[str, ...], address: str | None, *, as_json: bool) -> None:
-    """Let jobs go on that are on hold: they wait at their old place again."""
+    """Let jobs go on that are on hold: they wait by priority and age, also those that were moved."""
     with connected(address) as client:
         for_each(jobs, lambda job: _show_job(client.release(job), as_json=as_json))
 

@@ -30,7 +30,7 @@ COMMANDS = {
     "cancel": ("change", "End jobs: their whole process tree is stopped."),
     "retry": ("change", "Queue jobs that have ended once more."),
     "hold": ("change", "Keep jobs that wait from starting, until they are released."),
-    "release": ("change", "Let jobs go on that are on hold: they wait at their old place again."),
+    "release": ("change", "Let jobs go on that are on hold: they wait by priority and age."),
     "move": ("change", "Give a job that is queued another place in its queue."),
     "update": ("change", "Change fields of a job that may still be changed."),
     "delete": ("change", "Delete jobs with their output and history."),

@@ -258,7 +258,7 @@ class Client(OperationCalls):
         return convert.to_job(self._call(self._stub.HoldJob, request).job)
 
     def release(self, job: JobRef) -> Job:
-        """End the hold of a job: it goes on waiting at its old place."""
+        """End the hold of a job: it goes on waiting at the place of its priority and age."""
         request = pb.ReleaseJobRequest(job_id=job_id_of(job))
         return convert.to_job(self._call(self._stub.ReleaseJob, request).job)
 

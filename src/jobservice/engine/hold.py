@@ -22,7 +22,7 @@ async def hold(parts: Parts, key: JobKey) -> Job:
 
 
 async def release(parts: Parts, key: JobKey) -> Job:
-    """Let a held job go on waiting at its old place; one that is not on hold stays as it is.
+    """Let a held job go on waiting by priority and age; one that is not on hold stays as it is.
 
     One that was held while it waited for other jobs waits for them on, and one that was held because of
     how they ended runs regardless.

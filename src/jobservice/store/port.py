@@ -484,7 +484,7 @@ class Store(
         """
 
     async def release_job(self, key: JobKey, *, now: dt.datetime) -> Job | Refusal:
-        """Let a HELD job go on waiting: QUEUED at its old place, or SCHEDULED while its time is ahead.
+        """Let a HELD job go on waiting: QUEUED by priority and age, or SCHEDULED if its time is ahead.
 
         One that was BLOCKED is so again, and moves on at once if it is decided now; one that is held
         because its dependencies were not met runs regardless. Others that are not final are left as

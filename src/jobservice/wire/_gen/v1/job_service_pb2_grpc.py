@@ -196,10 +196,10 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseJob(self, request, context):
-        """Ends the hold of a job: it goes back to its old place in the queue, or waits on for its start time.
-        Held while it waited for other jobs, it waits for them on; held because of how they ended, it runs
-        regardless. One that is not on hold stays as it is; one that is final is refused with
-        FAILED_PRECONDITION.
+        """Ends the hold of a job: it waits at the place of its priority and age again, or on for its start time;
+        a place that it was moved to is forgotten. Held while it waited for other jobs, it waits for them on;
+        held because of how they ended, it runs regardless. One that is not on hold stays as it is; one that is
+        final is refused with FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

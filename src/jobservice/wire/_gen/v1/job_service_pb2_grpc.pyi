@@ -65,10 +65,10 @@ class JobServiceStub:
     runs or is final is refused with FAILED_PRECONDITION.
     """
     ReleaseJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ReleaseJobRequest, _job_service_pb2.ReleaseJobResponse]
-    """Ends the hold of a job: it goes back to its old place in the queue, or waits on for its start time.
-    Held while it waited for other jobs, it waits for them on; held because of how they ended, it runs
-    regardless. One that is not on hold stays as it is; one that is final is refused with
-    FAILED_PRECONDITION.
+    """Ends the hold of a job: it waits at the place of its priority and age again, or on for its start time;
+    a place that it was moved to is forgotten. Held while it waited for other jobs, it waits for them on;
+    held because of how they ended, it runs regardless. One that is not on hold stays as it is; one that is
+    final is refused with FAILED_PRECONDITION.
     """
     MoveJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.MoveJobRequest, _job_service_pb2.MoveJobResponse]
     """Puts a queued job to the top or the bottom of its queue, or next to another job of it. A change of
@@ -126,10 +126,10 @@ class JobServiceAsyncStub(JobServiceStub):
     runs or is final is refused with FAILED_PRECONDITION.
     """
     ReleaseJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ReleaseJobRequest, _job_service_pb2.ReleaseJobResponse]  # type: ignore[assignment]
-    """Ends the hold of a job: it goes back to its old place in the queue, or waits on for its start time.
-    Held while it waited for other jobs, it waits for them on; held because of how they ended, it runs
-    regardless. One that is not on hold stays as it is; one that is final is refused with
-    FAILED_PRECONDITION.
+    """Ends the hold of a job: it waits at the place of its priority and age again, or on for its start time;
+    a place that it was moved to is forgotten. Held while it waited for other jobs, it waits for them on;
+    held because of how they ended, it runs regardless. One that is not on hold stays as it is; one that is
+    final is refused with FAILED_PRECONDITION.
     """
     MoveJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.MoveJobRequest, _job_service_pb2.MoveJobResponse]  # type: ignore[assignment]
     """Puts a queued job to the top or the bottom of its queue, or next to another job of it. A change of
@@ -244,10 +244,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.ReleaseJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ReleaseJobResponse, _abc.Awaitable[_job_service_pb2.ReleaseJobResponse]]:
-        """Ends the hold of a job: it goes back to its old place in the queue, or waits on for its start time.
-        Held while it waited for other jobs, it waits for them on; held because of how they ended, it runs
-        regardless. One that is not on hold stays as it is; one that is final is refused with
-        FAILED_PRECONDITION.
+        """Ends the hold of a job: it waits at the place of its priority and age again, or on for its start time;
+        a place that it was moved to is forgotten. Held while it waited for other jobs, it waits for them on;
+        held because of how they ended, it runs regardless. One that is not on hold stays as it is; one that is
+        final is refused with FAILED_PRECONDITION.
         """
 
     @_abc_1.abstractmethod
