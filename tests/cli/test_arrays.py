@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tests.cli.conftest import Shell
 
+NOBODY = "j" + "0" * 26
+
 
 def test_a_number_of_indices(shell: Shell) -> None:
     script = 'echo "this is $JOBSERVICE_ARRAY_INDEX"; test "$JOBSERVICE_ARRAY_INDEX" != 2'
@@ -30,6 +32,9 @@ def test_a_number_of_indices(shell: Shell) -> None:
     narrowed = ("--array", job_id, "--filter", "array_index < 2")
     assert len(shell.ok("list", *narrowed, "--json").objects) == 2
     assert len(shell.ok("history", *narrowed, "--json").objects) == 2
+    for command in ("list", "history"):
+        unknown = shell(command, "--array", NOBODY)
+        assert (unknown.code, unknown.out, "NOT_FOUND" in unknown.err) == (66, "", True)
 
 
 def test_one_index_for_each_line(shell: Shell, tmp_path: Path) -> None:

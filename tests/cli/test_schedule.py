@@ -129,6 +129,10 @@ def test_an_update_keeps_what_is_not_given(tidy: Shell) -> None:
     assert update("--misfire-count", "3")["misfire"] == made["misfire"] | {"max_count": 3}
     hourly = update("--every", "1h")["timing"]
     assert (hourly["every"], hourly["cron"], hourly["time_zone"]) == ("3600s", "", "UTC")
+    refused = tidy("schedule", "update", "cc", "--time-zone", "Asia/Tokyo")
+    assert (refused.code, "--time-zone is about --cron" in refused.err) == (2, True)
+    refused = tidy("schedule", "update", "cc", "--fairness-weight", "2")
+    assert (refused.code, "give --fairness-key too" in refused.err) == (2, True)
     assert (hourly["jitter"], hourly["end_time"]) == ("300s", "2099-01-01T00:00:00Z")
     bare = update("--replace", "--every", "2h", "--", "true")
     assert (bare["job"]["queue"], "jitter" in bare["timing"]) == ("default", False)

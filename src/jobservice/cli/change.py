@@ -9,6 +9,7 @@ from jobservice.cli.options import (
     JOB,
     JOBS,
     LENGTH,
+    NAME,
     PAIR,
     PRIORITY,
     RETRIES,
@@ -95,7 +96,7 @@ def delete_command(
 @click.command("update")
 @JOB
 @click.option("--name", metavar="NAME", help="The new name.")
-@click.option("--queue", metavar="QUEUE", help="The new queue.")
+@click.option("--queue", type=NAME, metavar="QUEUE", help="The new queue.")
 @click.option("--priority", type=PRIORITY, metavar="N", help="high, medium, low, or -100 to 100.")
 @click.option(
     "--label",
@@ -152,6 +153,8 @@ def update_command(
       jobservice update "$id" --label team=core --label tier=2
     """
     edits = {name: value for name, value in given.items() if value not in {None, ()}}
+    if "labels" in edits and no_labels:
+        raise click.UsageError("--label and --no-labels exclude each other.")
     if "labels" in edits or no_labels:
         edits["labels"] = dict(edits.get("labels", ()))
     for name in ("timeout", "idle_timeout", "queue_timeout", "total_timeout"):

@@ -32,6 +32,7 @@ from jobservice.cli.output import (
     show_json,
     show_table,
 )
+from jobservice.client.sync import Client
 from jobservice.client.values import JobStatus
 from jobservice.clock import SystemClock
 from jobservice.model.job import Attempt, Job
@@ -234,7 +235,7 @@ def list_command(
         raise click.UsageError("--active and --state exclude each other.")
     with connected(address) as client:
         columns = _INDEX_COLUMNS if given["array"] else _LIST_COLUMNS
-        narrowed = filters(**given)
+        narrowed = _narrowed(client, given)
         found = (
             client.active(**narrowed) if active else client.list(states=states(wanted), **narrowed)
         )
@@ -266,8 +267,16 @@ def history_command(
     """
     after = SystemClock().now() - dt.timedelta(seconds=since) if since is not None else None
     with connected(address) as client:
-        found = client.history(states=states(wanted), ended_after=after, **filters(**given))
+        narrowed = _narrowed(client, given)
+        found = client.history(states=states(wanted), ended_after=after, **narrowed)
         _show_jobs(_first(found, limit), _HISTORY_COLUMNS, as_json=as_json)
+
+
+def _narrowed(client: Client, given: dict[str, Any]) -> dict[str, Any]:
+    """The filters that were given; an array that does not exist is said, and not an empty list."""
+    if given["array"]:
+        client.get(given["array"])
+    return filters(**given)
 
 
 Columns = dict[str, Callable[[Job], str]]

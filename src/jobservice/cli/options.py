@@ -94,6 +94,17 @@ class Instant(click.ParamType[dt.datetime]):
         return aware
 
 
+class Name(click.ParamType[str]):
+    """A name that is given; an empty one is most often a variable of the shell that is not set."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail("it is empty; give a name, or leave the option out.", param, ctx)
+        return str(value)
+
+
 class Pair(click.ParamType[tuple[str, str]]):
     """A name and a value, from `NAME=VALUE`."""
 
@@ -230,6 +241,7 @@ INSTANT = Instant()
 AFTER = After()
 AFTER_RULE = AfterRule()
 STATE_LIST = StateList()
+NAME = Name()
 PAIR = Pair()
 PRIORITY = Priority()
 KEY = Key()

@@ -1,7 +1,7 @@
 """`jobservice schedule`: jobs that are made again and again."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from jobservice.cli.output import (
     show_json,
     show_table,
 )
-from jobservice.cli.submit import given_options, submit_command
+from jobservice.cli.submit import check_fairness, given_options, submit_command
 from jobservice.model.schedule import (
     Backfill,
     Misfire,
@@ -148,6 +148,12 @@ def _timing_of(given: dict[str, Any]) -> dict[str, Any]:
     return _taken(given, TIMING)
 
 
+def _check_zone(given: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
+    """Refuse a zone that nothing is read in; `timing` is all there is then, `given` what is new."""
+    if "time_zone" in given and timing and "cron" not in timing:
+        raise click.UsageError("--time-zone is about --cron: give --cron too, or leave it out.")
+
+
 def _taken(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """Those of the options that were given, taken out of the others."""
     found = {name: given.pop(name) for name in names}
@@ -188,8 +194,11 @@ def create_command(
     timing, rules = _timing_of(given), _rules_of(given)
     if missed := _misfire_of(given):
         rules["misfire"] = kept.misfire(Misfire(), missed)
+    _check_zone(timing, timing)
+    job = given_options(given)
+    check_fairness(job)
     with connected(address) as client:
-        made = client.schedules.create(schedule, argv, job=given_options(given), **timing, **rules)
+        made = client.schedules.create(schedule, argv, job=job, **timing, **rules)
     _show(made, as_json=as_json)
 
 
@@ -311,12 +320,18 @@ def update_command(
         raise click.UsageError("Nothing to change; see jobservice schedule update --help.")
     if replace and job and not argv:
         raise click.UsageError("Give the program too: --replace is about the whole job.")
+    if replace:
+        _check_zone(timing, timing)
+        check_fairness(job)
     with connected(address) as client:
         if not replace and (timing or missed or job or argv):
             found = client.schedules.get(schedule)
             etag, spec = etag or found.etag, found.spec
-            timing = kept.timing_options(spec.timing, timing) if timing else {}
+            if timing:
+                timing, new = kept.timing_options(spec.timing, timing), timing
+                _check_zone(new, timing)
             if job or argv:
+                check_fairness({"fairness_key": spec.job.fairness_key} | job)
                 job, argv = kept.job_options(spec.job, job), argv or spec.job.command.argv
             old = spec.misfire
         else:
@@ -393,8 +408,10 @@ def preview_command(
       jobservice schedule preview nightly -n 3
       jobservice schedule preview --cron '30 2 * * *' --time-zone Europe/Berlin --from 2027-03-27T00:00Z
     """
+    timing = _timing_of(given)
+    _check_zone(timing, timing)
     with connected(address) as client:
-        found = client.schedules.preview(schedule, count=count, after=after, **_timing_of(given))
+        found = client.schedules.preview(schedule, count=count, after=after, **timing)
     show_json(found) if as_json else _show_preview(found)
 
 
@@ -451,6 +468,8 @@ def backfill_command(
     if start_at is not None and end_at is not None and end_at <= start_at:
         text = f"--until must be after --from, {start_at.isoformat()}; got {end_at.isoformat()}."
         raise click.UsageError(text)
+    if cancel and (dry_run or start_at is not None or end_at is not None):
+        raise click.UsageError("--cancel excludes --dry-run, --from and --until.")
     with connected(address) as client:
         if start_at is not None and end_at is not None and not cancel:
             begun = client.schedules.backfill(

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime as dt
 import sys
+from collections.abc import Mapping
 from typing import Any, BinaryIO, TextIO
 
 import click
@@ -15,6 +16,7 @@ from jobservice.cli.options import (
     INSTANT,
     KEY,
     LENGTH,
+    NAME,
     ON_CONFLICT,
     ON_DUPLICATE,
     PAIR,
@@ -39,7 +41,7 @@ from jobservice.model.unique import UniqueKey, UniqueScope
 @click.command("submit")
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- PROGRAM ARG…")
 @click.option("--name", metavar="NAME", help="A name for people.")
-@click.option("--queue", metavar="QUEUE", help="The queue it waits in [default].")
+@click.option("--queue", type=NAME, metavar="QUEUE", help="The queue it waits in [default].")
 @click.option(
     "--priority", type=PRIORITY, metavar="N", help="high, medium, low, or -100 to 100 [medium]."
 )
@@ -250,8 +252,10 @@ def submit_command(
       jobservice submit --array 1000 --max-parallel 8 -- ./simulate
     """
     request_id = given.pop("request_id") or ""
+    options = given_options(given)
+    check_fairness(options)
     with connected(address) as client:
-        job = client.create(argv, request_id=request_id, **given_options(given))
+        job = client.create(argv, request_id=request_id, **options)
         if job.existing:
             say(f"Nothing was created: job {job.job_id}, {job.state.name}, stands for the new one.")
         if not as_json:
@@ -261,6 +265,18 @@ def submit_command(
             show_json(job)
         if wait:
             sys.exit(_wait(client, job, as_json=as_json))
+
+
+_OWN_OPTION = ("cpu", "memory")
+"""Resources with an option of their own."""
+
+
+def check_fairness(options: Mapping[str, Any]) -> None:
+    """Refuse a share of nothing."""
+    if "fairness_weight" in options and not options.get("fairness_key"):
+        raise click.UsageError(
+            "--fairness-weight is about a fairness key: give --fairness-key too."
+        )
 
 
 def given_options(given: dict[str, Any]) -> Any:
@@ -274,8 +290,11 @@ def given_options(given: dict[str, Any]) -> Any:
     if source is not None:
         options["stdin"] = source.read()
     _put_items(options)
-    amounts = {name: options.pop(name) for name in ("cpu", "memory") if name in options}
-    amounts |= {name: _count(name, text) for name, text in options.pop("resources", ())}
+    amounts = {name: options.pop(name) for name in _OWN_OPTION if name in options}
+    for name, text in options.pop("resources", ()):
+        if name in amounts and name in _OWN_OPTION:
+            raise click.UsageError(f"--{name} and --resource {name}=… exclude each other.")
+        amounts[name] = _count(name, text)
     if amounts:
         options["resources"] = amounts
     policy = options.pop("on_conflict", None)
