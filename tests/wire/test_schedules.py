@@ -23,7 +23,9 @@ from jobservice.model.schedule import (
 )
 from jobservice.model.spec import DependencyPolicy
 from jobservice.model.when import Timing
+from jobservice.wire import messages as pb
 from jobservice.wire import schedules
+from jobservice.wire.validate import violations
 from tests.wire.values import counts, instants, specs, texts
 
 SECOND = dt.timedelta(seconds=1)
@@ -99,3 +101,12 @@ def test_a_run_comes_back_as_it_was(run: Run) -> None:
 def test_a_preview_comes_back_as_it_was(fires: list[Upcoming], words: str) -> None:
     preview = Preview(words, tuple(fires))
     assert schedules.to_preview(schedules.preview_message(preview)) == preview
+
+
+def test_a_timing_is_checked_beside_what_breaks_a_rule_of_it() -> None:
+    timing = pb.ScheduleTiming(cron="61 25 * * *", time_zone="Mars/X", jitter={"seconds": -1})  # type: ignore[arg-type]
+    found = {each.field for each in violations(pb.PreviewScheduleRequest(timing=timing))}
+    assert found == {"timing.cron", "timing.time_zone", "timing.jitter"}
+    late = pb.ScheduleTiming(every={"seconds": -1}, jitter={"seconds": -1})  # type: ignore[arg-type]
+    found = {each.field for each in violations(pb.PreviewScheduleRequest(timing=late))}
+    assert found == {"timing.every", "timing.jitter"}

@@ -429,14 +429,26 @@ def _check_preview(request: schedule_service_pb2.PreviewScheduleRequest) -> list
 def _check_timing(
     message: schedule_pb2.ScheduleTiming, schedule_id: str, path: str
 ) -> list[Violation]:
-    """What is wrong with a timing that breaks no rule of the proto."""
-    if any(_broken_rules(message)):
+    """What is wrong with a timing besides the rules of the proto that it breaks.
+
+    What breaks one is left out here; nothing is said where that is when it fires.
+    """
+    broken = {each.field.partition(".")[0] for each in _broken_rules(message)}
+    if broken - _BESIDE:
         return []
+    if broken:
+        message = schedule_pb2.ScheduleTiming.FromString(message.SerializeToString())
+        for field in broken:
+            message.ClearField(field)  # type: ignore[arg-type]  # they are fields of it
     seed = schedule_values.seed_of("", schedule_id)
     return [
         Violation(f"{path}.{TIMING_FIELDS.get(field, field)}", _renamed(text), "TIMING_INVALID")
         for field, text in problems(to_timing(message), seed)
     ]
+
+
+_BESIDE = frozenset({"phase", "time_zone", "start_time", "end_time", "jitter"})
+"""The fields of a timing that may be left out."""
 
 
 def _renamed(text: str) -> str:
