@@ -51,14 +51,25 @@ class Book:
         self._recording = Records()
         self._early_stops: collections.OrderedDict[Fence, None] = collections.OrderedDict()
 
-    def take(self, claims: Iterable[Claim], now: dt.datetime) -> None:
-        """Claims arrived; those that were stopped meanwhile end at once."""
+    def take(self, claims: Iterable[Claim], now: dt.datetime) -> list[Fence]:
+        """Claims arrived; those that were stopped meanwhile end at once.
+
+        Returns:
+            Attempts of these jobs that still run here, and so have lost their leases: they are to end.
+        """
+        running = {(fence.tenant, fence.job_id): fence for fence in self.running}
+        lost = []
         for claim in claims:
+            before = running.get((claim.fence.tenant, claim.fence.job_id))
+            if before is not None:
+                self.disown(before)
+                lost.append(before)
             if claim.fence in self._early_stops:
                 del self._early_stops[claim.fence]
                 self.end_unstarted(claim.fence, now)
             else:
                 self.pending.append(claim)
+        return lost
 
     def send(self, room: int) -> list[Claim]:
         """Take up to `room` waiting claims to be started now."""

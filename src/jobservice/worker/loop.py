@@ -279,7 +279,9 @@ class Worker:
                 continue
             if claims:
                 failpoint("worker.claimed_unsent")
-                self._book.take(claims, self._clock.now())
+                lost = self._book.take(claims, self._clock.now())
+                if lost:
+                    self.stop(lost)
                 self._holding.set()
                 self._pump()
                 self._records.set()
