@@ -16,7 +16,7 @@ from jobservice.engine import cancel, submit
 from jobservice.engine.claim import Leases
 from jobservice.engine.parts import Parts, Signals
 from jobservice.errors import StoreUnavailable
-from jobservice.executors.port import Progressed, Report
+from jobservice.executors.port import Ended, KnownAttempt, Progressed, Report
 from jobservice.model.attempt import Cause, Fence, Outcome
 from jobservice.model.job import Attempt, AttemptState, Job
 from jobservice.model.lease import AttemptEnd, Claim, LiveAttempt
@@ -293,6 +293,45 @@ async def test_ends_wait_for_a_store_that_is_away(
         await bench.all_acknowledged()
 
 
+async def test_a_lease_whose_end_is_on_its_way_is_not_handed_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ran and ended while the worker was away, and nobody has told the store that it began."""
+    bench.leases.lease_s = 0.1  # so often it is looked for leases that nobody holds
+    connect, told = bench.executor.connect, list[Report]()
+
+    async def tell_later(
+        on_reports: Callable[[Sequence[Report]], None], on_lost: Callable[[], None]
+    ) -> Sequence[KnownAttempt]:
+        known = await connect(told.extend, on_lost)
+        bench.executor._on_reports = on_reports
+        return known
+
+    looks, list_live = 0, bench.leases.list_live
+
+    async def look(worker_id: str) -> Sequence[LiveAttempt]:
+        nonlocal looks
+        looks += 1
+        return await list_live(worker_id)
+
+    monkeypatch.setattr(bench.executor, "connect", tell_later)
+    monkeypatch.setattr(bench.leases, "list_live", look)
+    [job_id] = await bench.submit()
+    await bench.leases.register(WorkerInfo("w", slots=2, embedded=True))
+    [claim] = await bench.leases.claim("w", 1, 0.0)
+    outcome = Outcome(Cause.EXIT, bench.clock.now(), exit_code=0)
+    bench.executor.ended[claim.fence] = Ended(claim.fence, outcome)
+    async with running(bench.worker()):
+
+        async def has_looked() -> bool | None:
+            return looks > 2 or None
+
+        await until(has_looked)
+        bench.executor._on_reports(told)
+        await bench.state(job_id, State.SUCCEEDED)
+    assert bench.executor.orders == {}
+
+
 @pytest.mark.parametrize("is_cancelled", [False, True])
 async def test_a_lease_that_no_claim_told_of_is_found(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, is_cancelled: bool
@@ -364,8 +403,8 @@ async def test_a_claim_that_is_written_late_is_found(
 
     monkeypatch.setattr(bench.leases, "list_live", look)
     monkeypatch.setattr(bench.leases, "unclaim", queue_up)
+    [job_id] = await bench.submit()
     async with running(bench.worker()):
-        [job_id] = await bench.submit()
         [fence] = await bench.runs(1)
         bench.executor.end(fence, exit_code=0)
         await bench.state(job_id, State.SUCCEEDED)

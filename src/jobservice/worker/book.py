@@ -46,7 +46,8 @@ class Book:
         self.running: dict[Fence, Entry] = {}
         self._disowned: set[Fence] = set()
         """Those of the running ones that have lost their lease: their jobs may be claimed anew."""
-        self._silenced: set[Fence] = set()
+        self.silenced: set[Fence] = set()
+        """Attempts that ended in silence and whose leases may not have run out yet."""
         self.unrecorded = Records()
         self._recording = Records()
         self._early_stops: collections.OrderedDict[Fence, None] = collections.OrderedDict()
@@ -102,12 +103,12 @@ class Book:
         for fence in fences:
             self.running.pop(fence, None)
             self._disowned.discard(fence)
-        self._silenced.update(fences)
+        self.silenced.update(fences)
 
     def keep_silenced(self, live: Iterable[Fence]) -> set[Fence]:
         """Those that ended in silence and whose leases are still live; the others are forgotten."""
-        self._silenced.intersection_update(live)
-        return self._silenced
+        self.silenced.intersection_update(live)
+        return self.silenced
 
     def forget_held(self) -> None:
         """The executor is connected anew, and says what there is."""

@@ -174,6 +174,7 @@ class Worker:
         await self._prolong(self._book.held())
         if not self._minds:  # and the store knows it now: one of before may have had company
             self._executor.keep_until(None)
+        self._look_s = self._clock.monotonic_s() + self._lease_s
         if self._files is not None:
             await self._files.keep_only([(each.fence.job_id, each.fence.attempt) for each in known])
         self.adopted.set()
@@ -187,10 +188,14 @@ class Worker:
         leases = {each.fence: each for each in live}
         unacknowledged = [each.fence for each in known if each.phase is Phase.ENDED]
         to_stop = []
+        told = {*self._book.held(), *self._book.silenced}
         for attempt in () if mutant("adopt.forgets") else known:
             lease = leases.pop(attempt.fence, None)
             if attempt.phase is Phase.ENDED:
-                continue  # its end was or will be reported
+                if attempt.fence not in told:  # its end is on its way
+                    self._book.adopt(attempt.fence, attempt.started_at)
+                    self._holding.set()
+                continue
             self._watch(attempt.fence, is_new=False)
             self._book.adopt(attempt.fence, attempt.started_at)
             self._holding.set()
