@@ -92,6 +92,12 @@ class Pair:
         return float(str(seconds))
 
 
+def refuse(way: Proxy) -> None:
+    """Break a way so that both ends know it at once."""
+    way.set(Trouble(refuses=True))
+    way.cut()
+
+
 def end_tree(process: psutil.Process) -> None:
     """As if its host had died."""
     for each in [process, *process.children(recursive=True)]:
@@ -214,9 +220,8 @@ def test_a_server_that_lost_the_database_alone_does_not_keep_a_worker_going(
         for server in (first, second):
             client.workers.drain(worker_id(server))
         job, process = witness(client, tmp_path / "lock")
-        for each in (pair.proxy, way):
-            each.set(Trouble(refuses=True))  # so that the first one says at once what it has lost
-            each.cut()
+        refuse(pair.proxy)
+        refuse(way)
         with at_work(second.unix_address) as other:
             overlap = tmp_path / "lock.overlap"
             wait_until(
@@ -242,7 +247,7 @@ def test_a_worker_whose_servers_have_all_lost_the_database_goes_on(
     with Client(first.unix_address) as client, at_work(first.unix_address) as worker:
         client.workers.drain(worker_id(first))
         job, process = witness(client, tmp_path / "lock")
-        pair.proxy.set(BLACK_HOLE)
+        refuse(pair.proxy)
         wait_until(lambda: pair.over_s() > LEASE_S, timeout_s=60, what="a lease that is over")
         assert not is_gone(process)
         pair.proxy.set(CALM)

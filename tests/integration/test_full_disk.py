@@ -239,7 +239,11 @@ def test_a_disk_that_is_full_under_load(place: Place, tmp_path: Path) -> None:
         assert (refused_until_now > 0) == is_database, "only the database refuses jobs"
         done = all_final(client, load.acknowledged)
         assert {each.state for each in done} == {State.SUCCEEDED}
-        assert {output(client, each) for each in done} == {b"done\n"}
+        for each in done:
+            written = output(client, each)
+            # The file of the job may have taken the last of the space, before its line was written.
+            lost = "5 bytes of stdout were not kept" in each.attempts[-1].message
+            assert written == (b"" if lost else b"done\n")
         assert {each.job_id for each in client.list()} == {
             job.job_id,
             *(each.job_id for each in load.acknowledged),
