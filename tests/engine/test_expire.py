@@ -3,17 +3,20 @@
 import asyncio
 import datetime as dt
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from jobservice.clock import SystemClock
+from jobservice.engine.claim import Leases
 from jobservice.engine.parts import Parts, Signals
 from jobservice.engine.sweep import Sweeps
+from jobservice.engine.workers import register_worker
 from jobservice.errors import JobServiceError, StoreFull, StoreUnavailable
 from jobservice.model.attempt import Fence
 from jobservice.model.lifecycle import State
+from jobservice.model.worker import WorkerInfo
 from jobservice.store.sqlite.store import SqliteStore
 from jobservice.testing.clock import JumpClock
 from tests.conformance.values import LEASE, NOW, key_of, run
@@ -25,7 +28,7 @@ class Bench:
     """A job under a lease, and who takes it away; time is passed by hand."""
 
     def __init__(self, store: SqliteStore, fence: Fence) -> None:
-        self._store = store
+        self.store = store
         self._fence = fence
         self._clock = JumpClock(NOW)
         self._parts = Parts(store, self._clock, random.Random(0), Signals())
@@ -56,13 +59,14 @@ class Bench:
                 if self._clock.next_alarm_at() is not None:
                     break
 
-    def answer(self, error: JobServiceError) -> None:
-        """A worker is told that its sign of life cannot be written."""
-        with pytest.raises(type(error)), self._parts.signals.outage.noted(self._clock):
-            raise error
+    async def extend(self) -> None:
+        await Leases(self._parts, lease_s=LEASE_S).extend("w1", [self._fence])
+
+    async def register(self) -> None:
+        await register_worker(self._parts, WorkerInfo("w1"))
 
     async def state(self) -> State:
-        [job] = await self._store.find_jobs([key_of(self._fence)])
+        [job] = await self.store.find_jobs([key_of(self._fence)])
         assert job is not None
         return job.state
 
@@ -77,14 +81,26 @@ async def bench(quick_path: Path) -> AsyncIterator[Bench]:
     await store.close()
 
 
-@pytest.mark.parametrize("error", [StoreFull(), StoreUnavailable()])
+@pytest.mark.parametrize("sign_of_life", [Bench.extend, Bench.register])
+@pytest.mark.parametrize("error", [StoreFull, StoreUnavailable])
 async def test_nothing_is_taken_for_one_lease_after_a_worker_was_told_of_an_outage(
-    bench: Bench, error: JobServiceError
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[JobServiceError],
+    sign_of_life: Callable[[Bench], Awaitable[None]],
 ) -> None:
     """It goes on with what it runs, though reading works, and nothing was to be taken meanwhile."""
+
+    async def refuse(*_args: object, **_options: object) -> None:
+        raise error
+
     bench.adopted.set()
     await bench.pass_(LEASE_S - 2)
-    bench.answer(error)
+    with monkeypatch.context() as patch:
+        for verb in ("extend_leases", "note_contact", "register_worker"):
+            patch.setattr(bench.store, verb, refuse)
+        with pytest.raises(error):
+            await sign_of_life(bench)
     await bench.pass_(LEASE_S - 2)
     assert await bench.state() is State.RUNNING
     await bench.pass_(4)

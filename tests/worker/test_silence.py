@@ -208,6 +208,15 @@ class Bench:
                 await SystemClock().sleep(0.005)
         return job
 
+    async def ordered(self) -> Fence:
+        """The one attempt that is ordered in the end; time passes, and leases run out."""
+        while not self.executor.orders:
+            self.clock.advance(1)
+            await self.sweeps.expire()
+            await SystemClock().sleep(0.01)
+        [fence] = self.executor.orders
+        return fence
+
     async def minds(self) -> None:
         """Another worker comes, and the store knows that this one has heard of it."""
         await self.store.register_worker(WorkerInfo("other"), now=self.clock.now())
@@ -299,11 +308,7 @@ async def test_a_lease_that_lay_unread_while_the_host_slept_is_not_used(bench: B
     assert await bench.pass_alone(1) == []
     assert bench.executor.orders == {}
     bench.network.is_cut = False
-    while not bench.executor.orders:
-        bench.clock.advance(1)
-        await bench.sweeps.expire()
-        await SystemClock().sleep(0.01)
-    [fence] = bench.executor.orders
+    fence = await bench.ordered()
     assert (fence.job_id, fence.epoch) == (job_id, 2)  # handed back, or lost, and claimed anew
 
 
@@ -432,11 +437,7 @@ async def test_in_company_a_lease_that_lay_unread_while_the_host_slept_is_not_us
     assert await inside.pass_alone(1) == []
     assert inside.executor.orders == {}
     inside.network.is_cut = False
-    while not inside.executor.orders:
-        inside.clock.advance(1)
-        await inside.sweeps.expire()
-        await SystemClock().sleep(0.01)
-    [fence] = inside.executor.orders
+    fence = await inside.ordered()
     assert fence.epoch == 2
 
 

@@ -54,8 +54,7 @@ class Leases:
     async def register(self, info: WorkerInfo) -> float:
         """Keep what the worker here says of itself; returns how many seconds a lease holds."""
         self._here = info.worker_id if info.embedded else None
-        with self._parts.signals.outage.noted(self._parts.clock):
-            await register_worker(self._parts, info)
+        await register_worker(self._parts, info)
         return self.lease_s
 
     async def claim(self, worker_id: str, limit: int, wait_s: float) -> Sequence[Claim]:

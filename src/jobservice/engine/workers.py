@@ -30,7 +30,8 @@ class Quiet:
 
 async def register_worker(parts: Parts, info: WorkerInfo) -> Worker:
     """Keep what a worker says of itself. One that is drained stays so, whoever starts it again."""
-    return await parts.store.register_worker(info, now=parts.clock.now())
+    with parts.signals.outage.noted(parts.clock):
+        return await parts.store.register_worker(info, now=parts.clock.now())
 
 
 async def drain_worker(parts: Parts, worker_id: str, reason: str) -> Worker:

@@ -303,9 +303,8 @@ class Worker:
         lease time. What ended in silence is left to run out as lost: it had a process, which nobody may
         know yet.
         """
-        await self._dispatcher.unclaim(
-            ()
-        )  # in a server the store has written the claim before this
+        # Nothing is handed back; but in a server the store has written the claim once this returns.
+        await self._dispatcher.unclaim(())
         live = await self._dispatcher.list_live(self._worker_id)
         silenced = self._book.keep_silenced(each.fence for each in live)
         unheld = [each for each in self._unheld(live) if each.fence not in silenced]

@@ -239,7 +239,7 @@ class RemoteService:
         if is_foreign(error):
             self._next(place)
             return self._silent(place, why)
-        if isinstance(error, (Unavailable, *STORE_IS_AWAY)):
+        if isinstance(error, Unavailable | StoreFull):
             self._next(place)
         return error
 

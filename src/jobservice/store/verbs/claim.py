@@ -380,9 +380,8 @@ class _Claiming:
             return
         if self._use is None:
             await self._tx.alone()
-            self._use = await held(
-                self._tx, self._call.now_us
-            )  # what was granted until now has no keys
+            # What was granted until now has no keys.
+            self._use = await held(self._tx, self._call.now_us)
         self._rules |= await rules(self._tx, new)
         self._asked.update(new)
         self._has_rates = any(rule.rate is not None for rule in self._rules.values())
