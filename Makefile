@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo bench chaos proto lock fmt clean
+.PHONY: help setup check test explore demo bench chaos proto lock fmt clean
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # The interpreter that .venv is made from: the first of these that is new enough.
@@ -27,6 +27,9 @@ check: setup static-checks  ## Lint, types, import contracts, and the quick test
 
 test: setup  ## Every check and every test there is, PostgreSQL included
 	@$(MAKE) --keep-going static-checks all-tests debian-tests
+
+explore: setup  ## Try the property tests and state machines with new random examples, twenty minutes long
+	$(BIN)/pytest -m hypothesis --hypothesis-profile explore --quiet --numprocesses $(WORKERS) --dist loadgroup
 
 demo: setup  ## Start the service, run real jobs on real data, show what became of them
 	$(BIN)/python -m demo

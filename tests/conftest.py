@@ -25,11 +25,15 @@ ISOLATED = {
 """Folders whose tests touch no process and no clock but their own: they run side by side."""
 
 settings.register_profile(
-    "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("quick", settings.get_profile("shared machine"), max_examples=25)
-"""For `make check`; `make test` tries as many examples as Hypothesis does by itself."""
-settings.load_profile("shared machine")
+settings.register_profile("quick", settings.get_profile("same"), max_examples=25)
+settings.register_profile(
+    "explore", settings.get_profile("same"), derandomize=False, max_examples=500
+)
+"""`make test` and, with fewer of them, `make check` try the same examples each time, so that what
+passes once passes again; `make explore` tries others each time."""
+settings.load_profile("same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

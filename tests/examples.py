@@ -7,5 +7,5 @@ _ALL = 100
 
 
 def examples(number: int) -> int:
-    """So many in `make test`, and fewer, in proportion, in `make check`."""
+    """So many in `make test`; fewer in `make check` and more in `make explore`, in proportion."""
     return max(1, number * settings().max_examples // _ALL)

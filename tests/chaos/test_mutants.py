@@ -59,9 +59,7 @@ CAUGHT_BY = {
     "request.forgotten": (
         "conformance/test_submit.py::test_a_repeated_request_is_answered_with_the_jobs_of_then"
     ),
-    "restore.keeps_leases": (
-        "integration/test_backup.py::test_a_backup_of_a_running_service_comes_back"
-    ),
+    "restore.keeps_leases": "store/test_backup.py::test_the_leases_of_a_backup_are_over",
     "retry.not_counted": (
         "engine/test_finish.py::test_failures_of_the_job_fail_it_or_are_tried_again"
     ),

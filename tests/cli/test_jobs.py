@@ -148,6 +148,24 @@ def test_arguments_that_are_no_text_are_refused(shell: Shell) -> None:
     assert "cannot be sent" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--cpu", "99999999999999999999"], "--cpu: is more than any may be"),
+        (["--memory", "99999999TiB"], "--memory: is more than any may be"),
+        (["--resource", "gpu=99999999999999999999"], "--resource: is more than any may be"),
+        (["--priority", "999999999999999"], "--priority: must be from -100 to 100"),
+        (["--key", "a:9999999999999999999999"], "--key: Value out of range"),
+    ],
+)
+def test_a_number_that_no_message_holds_is_refused_by_its_option(
+    shell: Shell, options: list[str], said: str
+) -> None:
+    ran = shell("submit", *options, "--", "true")
+    assert ran.code == 2
+    assert said in ran.err
+
+
 # --- the end ----------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from jobservice.errors import (
 )
 from jobservice.model.attempt import Cause
 from jobservice.model.lifecycle import Reason
+from jobservice.model.limit import ConcurrencyKey
 from jobservice.testing.wait import wait_until
 from tests.client.service import Service
 
@@ -102,7 +103,9 @@ def test_all_that_is_wrong_is_told(client: Client) -> None:
         ("echo hello", {}, "job.command.argv"),
         (["echo"], {"priority": "urgent"}, "job.priority"),
         (["echo", "\udcff"], {}, "job"),
-        (["echo"], {"priority": 1 << 40}, "job"),
+        (["echo"], {"priority": 1 << 40}, "job.priority"),
+        (["echo"], {"keys": [ConcurrencyKey("k", 1 << 40)]}, "job.concurrency_keys[0]"),
+        (["echo"], {"resources": {"cpu": 1 << 60}}, "job.resources.cpu"),
         (["echo"], {"timeout": 1e300}, "job.timeout"),
     ],
 )

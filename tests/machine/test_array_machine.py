@@ -19,6 +19,7 @@ from jobservice.model.spec import RetryPolicy
 from jobservice.store.port import JobKey, JobQuery, Order, Refusal, StopRequest
 from jobservice.testing.invariants import check_invariants
 from tests.conformance.values import LEASE, NOW, TENANT, end, new_job, seconds, settle
+from tests.examples import examples
 from tests.machine.homes import Home, PostgresHome, SqliteHome
 
 MOST_PARALLEL = 2
@@ -222,10 +223,10 @@ class PostgresArrayMachine(ArrayMachine):
 
 TestArrays = pytest.mark.timeout(LONGEST_S)(ArrayMachine.TestCase)
 TestArrays.settings = settings(
-    max_examples=40,
+    max_examples=examples(40),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 TestPostgresArrays = pytest.mark.timeout(LONGEST_S)(PostgresArrayMachine.TestCase)
-TestPostgresArrays.settings = settings(TestArrays.settings, max_examples=10)
+TestPostgresArrays.settings = settings(TestArrays.settings, max_examples=examples(10))

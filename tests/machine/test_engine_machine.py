@@ -37,6 +37,7 @@ from jobservice.model.worker import GRACE, WorkerInfo
 from jobservice.store.port import JobKey, Refusal, StopRequest
 from jobservice.testing.clock import JumpClock
 from jobservice.testing.invariants import check_invariants
+from tests.examples import examples
 from tests.machine.homes import Home, PostgresHome, SqliteHome
 
 LEASE_S = 30.25
@@ -426,10 +427,10 @@ class PostgresEngineMachine(EngineMachine):
 
 TestEngine = pytest.mark.timeout(LONGEST_S)(EngineMachine.TestCase)
 TestEngine.settings = settings(
-    max_examples=60,
+    max_examples=examples(60),
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestPostgresEngine = pytest.mark.timeout(LONGEST_S)(PostgresEngineMachine.TestCase)
-TestPostgresEngine.settings = settings(TestEngine.settings, max_examples=12)
+TestPostgresEngine.settings = settings(TestEngine.settings, max_examples=examples(12))

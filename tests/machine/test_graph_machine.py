@@ -26,6 +26,7 @@ from jobservice.model.spec import Dependency, DependencyPolicy
 from jobservice.store.port import Insertion, JobKey, StopRequest
 from jobservice.testing.invariants import check_invariants
 from tests.conformance.values import LEASE, NOW, TENANT, end, new_job, seconds, settle
+from tests.examples import examples
 from tests.machine.homes import Home, PostgresHome, SqliteHome
 
 ENDED = {OnUnmet.SKIP: State.SKIPPED, OnUnmet.FAIL: State.FAILED, OnUnmet.HOLD: State.HELD}
@@ -299,10 +300,10 @@ class PostgresGraphMachine(GraphMachine):
 
 TestGraph = GraphMachine.TestCase
 TestGraph.settings = settings(
-    max_examples=60,
+    max_examples=examples(60),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 TestPostgresGraph = pytest.mark.timeout(LONGEST_S)(PostgresGraphMachine.TestCase)
-TestPostgresGraph.settings = settings(TestGraph.settings, max_examples=10)
+TestPostgresGraph.settings = settings(TestGraph.settings, max_examples=examples(10))

@@ -20,6 +20,7 @@ from jobservice.model.unique import OnDuplicate, UniqueKey, UniqueScope
 from jobservice.store.port import Inserted, Insertion, JobQuery, Order, StopRequest
 from jobservice.testing.invariants import check_invariants
 from tests.conformance.values import BEGINNING, NOW, TENANT, claim, end, finish, key_of, new_job
+from tests.examples import examples
 from tests.machine.homes import Home, PostgresHome, SqliteHome
 
 QUEUES = "a", "b"
@@ -184,10 +185,10 @@ class PostgresUniqueMachine(UniqueMachine):
 
 TestUniqueMachine = UniqueMachine.TestCase
 TestUniqueMachine.settings = settings(
-    max_examples=60,
+    max_examples=examples(60),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 TestPostgresUniqueMachine = PostgresUniqueMachine.TestCase
-TestPostgresUniqueMachine.settings = settings(TestUniqueMachine.settings, max_examples=10)
+TestPostgresUniqueMachine.settings = settings(TestUniqueMachine.settings, max_examples=examples(10))

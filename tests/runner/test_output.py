@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from jobservice.runner import limits
 from jobservice.runner.output import GAP, OPEN, TIME, Output, Record, parse_index
 from jobservice.testing.wait import wait_until
+from tests.examples import examples
 from tests.runner.harness import Connection, Host, Message, is_gone, process_lines
 
 MIB = 1 << 20
@@ -243,7 +244,9 @@ def test_a_full_disk_blocks_no_job_and_is_told(plain_host: Host, small_disk: Pat
     limit=st.integers(0, 200_000),
 )
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_the_limit_holds_exactly_and_what_is_kept_is_true(
     tmp_path: Path, pieces: list[tuple[int, int]], limit: int

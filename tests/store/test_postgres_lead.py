@@ -18,6 +18,7 @@ from jobservice.store.postgres.queries import QUERIES
 from jobservice.store.postgres.store import PostgresStore
 from tests.conformance.schedules import Engine
 from tests.conformance.values import at, ended, insert_some, run, seconds, settle, states
+from tests.examples import examples
 from tests.machine.homes import PostgresHome
 from tests.postgres import Databases
 
@@ -266,5 +267,5 @@ class LeadMachine(RuleBasedStateMachine):
         assert len(self.loop.run(states(self.store))) == self.written
 
 
-LeadMachine.TestCase.settings = settings(max_examples=20, stateful_step_count=25)
+LeadMachine.TestCase.settings = settings(max_examples=examples(20), stateful_step_count=25)
 TestLead = LeadMachine.TestCase

@@ -121,9 +121,9 @@ specs = st.builds(
         st.dictionaries(texts, texts, max_size=3).map(lambda each: dict(sorted(each.items()))),
         st.builds(
             Resources,
-            sizes,
-            sizes,
-            st.dictionaries(texts, st.integers(1, 2**63 - 1), max_size=3),
+            st.integers(0, 1_000_000_000),
+            st.integers(0, 1 << 60),
+            st.dictionaries(texts, st.integers(1, 1_000_000_000_000), max_size=3),
         ),
     ),
     fairness_key=texts,

@@ -31,6 +31,8 @@ BATCH_JOBS = 1000
 """What one BatchCreateJobs may hold."""
 BATCH_BYTES = 8 << 20
 """Half of what the service receives at most in one message."""
+_MOST, _MOST_32 = 1 << 62, 1 << 31
+"""What the service refuses by itself may go to it; beyond these a message does not hold it."""
 _ARRAY_RULES = ("max_parallel", "max_failures")
 _RETRY_OPTIONS = ("retries", "max_attempts", "retry_policy")
 
@@ -131,8 +133,11 @@ def _resources(given: Mapping[str, float] | None) -> pb.Resources | None:
     if not given:
         return None
     for name, amount in given.items():
+        field = f"job.resources.{name}"
+        if abs(amount * 1000 if name == "cpu" else amount) > _MOST:
+            raise _invalid(field, f"is more than any may be; got {amount!r}")
         if name != "cpu" and amount != int(amount):
-            raise _invalid(f"job.resources.{name}", f"must be a whole number; got {amount!r}")
+            raise _invalid(field, f"must be a whole number; got {amount!r}")
     return resources_message(resources_of(given.items()))
 
 
@@ -206,10 +211,12 @@ def _keys(keys: Sequence[str | ConcurrencyKey]) -> list[pb.ConcurrencyKey]:
     if isinstance(keys, str):
         text = f"must be a list of keys; for one, give [{keys!r}]"
         raise _invalid("job.concurrency_keys", text)
-    return [
-        pb.ConcurrencyKey(key=each) if isinstance(each, str) else convert.key_message(each)
-        for each in keys
-    ]
+    messages = []
+    for n, each in enumerate(keys):
+        with refusing(f"job.concurrency_keys[{n}]"):
+            key = ConcurrencyKey(each) if isinstance(each, str) else each
+            messages.append(convert.key_message(key))
+    return messages
 
 
 def _unique(options: JobOptions) -> pb.UniqueKey | None:
@@ -236,14 +243,14 @@ def _array(options: JobOptions) -> pb.Array | None:
 
 
 def _priority(priority: int | str) -> int:
-    if isinstance(priority, int):
-        return priority
-    if priority not in PRIORITIES:
+    if isinstance(priority, str) and priority in PRIORITIES:
+        return PRIORITIES[priority]
+    if isinstance(priority, str) or abs(priority) >= _MOST_32:
         names = ", ".join(PRIORITIES)
         raise _invalid(
             "job.priority", f"must be from -100 to 100, or one of {names}; got {priority!r}"
         )
-    return PRIORITIES[priority]
+    return priority
 
 
 def _duration(options: Mapping[str, Any], name: str) -> Duration | None:
