@@ -15,7 +15,7 @@ from bench.report import Ratio, Row, Samples, per_round
 from bench.workplace import Workplace
 from jobservice.clock import SystemClock
 from jobservice.engine.submit import new_job
-from jobservice.model.ids import job_id
+from jobservice.model.ids import RANDOM_BITS, job_id
 from jobservice.model.job import NewJob
 from jobservice.model.spec import Command, JobSpec
 from jobservice.store.postgres.connect import Connection, connect
@@ -114,7 +114,8 @@ async def submit_batches(store: PostgresStore, calls: int) -> float:
 def _jobs(rng: random.Random) -> list[NewJob]:
     now = SystemClock().now()
     unix_ms = int(now.timestamp() * 1000)
-    ids = [job_id(unix_ms, rng.getrandbits(74)) for _ in range(BATCH)]
+    first = rng.getrandbits(RANDOM_BITS - 1)
+    ids = [job_id(unix_ms, first + n) for n in range(BATCH)]  # as `engine.submit` has them
     return [new_job("default", each, SPEC, now) for each in ids]
 
 

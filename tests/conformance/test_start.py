@@ -75,8 +75,7 @@ async def test_a_job_waits_in_the_queue_from_its_start_on(store: Store) -> None:
 
 async def test_no_job_comes_to_be_in_another_state(store: Store) -> None:
     for state in set(State) - FIRST:
-        new = new_job()
-        object.__setattr__(new, "state", state)
+        new = new_job()._replace(state=state)
         with pytest.raises(InvalidTransition):
             await store.insert_jobs([new])
 

@@ -174,7 +174,7 @@ class GraphMachine(RuleBasedStateMachine):
                 dependencies=dependencies,
                 dependency_policy=policy if dependencies else DependencyPolicy(),
             )
-            made.append(dataclasses.replace(new[place], spec=spec))
+            made.append(new[place]._replace(spec=spec))
             job = Modelled(new[place].job_id, list(dependencies), spec.dependency_policy)
             if not dependencies:
                 job.state, job.governed = State.QUEUED, False

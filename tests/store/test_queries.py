@@ -301,6 +301,26 @@ def test_what_is_compared_is_always_an_array(tmp_path: Path) -> None:
     assert query.bound([("x", 1)] * FEW) == (query.text, [["x"] * FEW, [1] * FEW])
 
 
+def test_where_nothing_is_compared_all_may_be_passed_once_but_for_one_array(tmp_path: Path) -> None:
+    query = _wide(tmp_path, "; a text, b integer")
+    text, values = query.bound([("x", 1)] * FEW)
+    assert (values, "unnest($1::text[]) AS given (a)" in text) == ([["x"] * FEW, 1], True)
+    text, values = query.bound([("x", n) for n in range(FEW)])
+    assert (values, "unnest($2::integer[]) AS given (b)" in text) == (["x", [*range(FEW)]], True)
+
+
+def test_what_a_statement_does_not_name_is_not_passed(tmp_path: Path) -> None:
+    file = tmp_path / "own.sql"
+    file.write_text(
+        "-- name: own\n-- Says what.\nINSERT INTO t (a) SELECT a FROM rows(; a text, b integer)\n"
+    )
+    query = load(file)["own"]
+    for count in (1, 2, FEW):
+        text, values = query.bound([(str(n), n) for n in range(count)])
+        assert values == [[str(n) for n in range(count)], None]
+        assert "unnest($1::text[]) AS given (a)" in text
+
+
 def test_the_statements_of_a_query_are_bounded(tmp_path: Path) -> None:
     names = [f"c{n}" for n in range(VARIANTS + 4)]
     query = _wide(tmp_path, "a text; " + ", ".join(f"{name} integer" for name in names))

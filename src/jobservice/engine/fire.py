@@ -167,4 +167,4 @@ def job_of(schedule: Schedule, nominal_at: dt.datetime, identity: str, now: dt.d
     named = dict(zip(VARIABLES, (schedule.schedule_id, shown), strict=True))
     command = dataclasses.replace(spec.command, env={**spec.command.env, **named})
     made = new_job(schedule.tenant, identity, dataclasses.replace(spec, command=command), now)
-    return dataclasses.replace(made, schedule=schedule.schedule_id, schedule_at=nominal_at)
+    return made._replace(schedule=schedule.schedule_id, schedule_at=nominal_at)

@@ -4,6 +4,7 @@ The alphabet is RFC 4648's extended hex in lower case: text order is number orde
 valid in a DNS label, a file name and a URL as it stands.
 """
 
+import functools
 from typing import NewType
 
 JobId = NewType("JobId", str)
@@ -25,11 +26,25 @@ def operation_id(unix_ms: int, randomness: int) -> str:
 
 
 def _identity(letter: str, unix_ms: int, randomness: int) -> str:
-    low = randomness & ((1 << RANDOM_BITS) - 1)
-    rand_a, rand_b = low >> 62, low & ((1 << 62) - 1)
-    value = (unix_ms & 0xFFFF_FFFF_FFFF) << 80 | 7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b
+    low = randomness & (1 << 60) - 1
     pairs = _PAIRS
-    return letter + "".join([pairs[value >> shift & 1023] for shift in range(120, -1, -10)])
+    return (
+        _head(letter, unix_ms, randomness >> 60 & (1 << RANDOM_BITS - 60) - 1)
+        + pairs[low >> 50]
+        + pairs[low >> 40 & 1023]
+        + pairs[low >> 30 & 1023]
+        + pairs[low >> 20 & 1023]
+        + pairs[low >> 10 & 1023]
+        + pairs[low & 1023]
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _head(letter: str, unix_ms: int, random: int) -> str:
+    """All but the last 60 bits, which the ids of a batch share."""
+    rand_a, rand_b = random >> 2, random & 3
+    value = (unix_ms & 0xFFFF_FFFF_FFFF) << 20 | 7 << 16 | rand_a << 4 | 0b10 << 2 | rand_b
+    return letter + "".join([_PAIRS[value >> shift & 1023] for shift in range(60, -1, -10)])
 
 
 def is_job_id(text: str) -> bool:

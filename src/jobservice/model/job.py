@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import enum
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from jobservice.model.array import ArrayCounts, Index
 from jobservice.model.graph import Verdict
@@ -107,8 +108,7 @@ class Job:
         return f"e{self.edit_version:x}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job that is about to be stored, decided by the engine."""
 
     tenant: str
@@ -121,7 +121,7 @@ class NewJob:
     """When a SCHEDULED one becomes due."""
     schedule: str = ""
     schedule_at: dt.datetime | None = None
-    index: Index | None = None
+    index: Index | None = None  # type: ignore[assignment]  # in the place of tuple.index
     """Of an array, whose command it runs."""
     queued_at: dt.datetime | None = None
     """Since when it counts as waiting; None is since its creation."""

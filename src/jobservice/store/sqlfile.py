@@ -21,8 +21,11 @@ the fields come with their types, each is bound as an array, and the statement i
 `numbered_rows(…)` has the place of each row as `number` besides. Fields behind a semicolon are only
 written, never compared: where all rows have the same value in one, `Query.bound` passes it once. Rows
 are wide and mostly alike, and an array costs PostgreSQL more than the column of the table that it fills.
+A field that the rest of the statement does not name, because only another store needs it, is not passed
+at all.
 
     SELECT * FROM rows(tenant text, job_id text; state smallint, started_us bigint)
+    SELECT * FROM rows(; tenant text, job_id text)
 
 One statement for many rows is not a matter of taste: see the head of `sqlite/writer.py`.
 """
@@ -61,7 +64,9 @@ _CONSTANT = re.compile(
 _FRAGMENT = re.compile(r"\{\{(\w+)\}\}")
 _EACH = re.compile(r"/\*each\*/(.*?)/\*end\*/", re.DOTALL)
 _ROWS = re.compile(r"\b(numbered_)?rows\(([^()]*)\)")
-_NONE_ALIKE: frozenset[int] = frozenset()
+_NOTHING = (None,)
+_ALL = re.compile(r"SELECT \*")
+_WORD = re.compile(r"\w+")
 _FIELD = re.compile(r":([a-z]\w*)")
 _COMMENT = re.compile(r"^\s*--.*$\n?", re.MULTILINE)
 
@@ -104,11 +109,14 @@ class Query:
             [values] = rows
             return self.text, values
         columns, count = list(zip(*rows, strict=True)), len(rows)
-        alike = _NONE_ALIKE
+        alike = self._unused
+        for n in alike:
+            columns[n] = _NOTHING
         if self._written and (count == 1 or count >= FEW):
-            alike = self._variant(
-                frozenset(n for n in self._written if columns[n].count(columns[n][0]) == count)
-            )
+            found = {n for n in self._written if columns[n].count(columns[n][0]) == count}
+            if len(alike | found) == len(columns):
+                found.remove(0)  # a row comes out of an array
+            alike = self._variant(alike | found)
         return self._variants[alike], [
             column[0] if n in alike else list(column) for n, column in enumerate(columns)
         ]
@@ -127,7 +135,12 @@ class Query:
     @functools.cached_property
     def _variants(self) -> dict[frozenset[int], str]:
         """The statements by the columns that are one value."""
-        return {_NONE_ALIKE: self.text}
+        return {self._unused: self.text}
+
+    @functools.cached_property
+    def _unused(self) -> frozenset[int]:
+        """The places of the fields that the statement does not use; another store does."""
+        return _unused(self.source)
 
     @functools.cached_property
     def _written(self) -> range:
@@ -198,7 +211,8 @@ def _sections(text: str) -> list[tuple[str, str, str, str]]:
 
 def _query(name: str, moves: str, body: str, fragments: Mapping[str, str]) -> Query:
     source = _filled(body, fragments)
-    return Query(name, parse_moves(moves), source, _ROWS.sub(_unnested, _numbers(source)))
+    unnested = functools.partial(_unnested, alike=_unused(source))
+    return Query(name, parse_moves(moves), source, _ROWS.sub(unnested, _numbers(source)))
 
 
 def _numbers(source: str) -> str:
@@ -210,7 +224,18 @@ def _filled(body: str, fragments: Mapping[str, str]) -> str:
     return _FRAGMENT.sub(lambda use: fragments[use[1]], body)
 
 
-def _unnested(rows: re.Match[str], alike: Collection[int] = ()) -> str:
+def _unused(source: str) -> frozenset[int]:
+    """The places of the fields of `rows(…)` that the rest of a statement does not name."""
+    rows = _ROWS.search(source)
+    rest = _ROWS.sub("", source)
+    if rows is None or _ALL.search(rest):
+        return frozenset()
+    words = set(_WORD.findall(rest))
+    fields = _names_and_types(rows[2])
+    return frozenset(n for n, name in enumerate(fields) if n and name not in words)
+
+
+def _unnested(rows: re.Match[str], alike: Collection[int]) -> str:
     """What `rows(…)` stands for; the columns at the places of `alike` are one value."""
     fields = _names_and_types(rows[2])
     numbered = list(enumerate(fields.items()))
@@ -227,5 +252,6 @@ def _unnested(rows: re.Match[str], alike: Collection[int] = ()) -> str:
 
 def _names_and_types(fields: str) -> dict[str, str]:
     """The fields of `rows(…)`, each with its type."""
-    pairs = (field.split(maxsplit=1) for field in fields.replace(";", ",").split(","))
+    given = fields.replace(";", ",").strip(" \n,")
+    pairs = [field.split(maxsplit=1) for field in given.split(",")] if given else []
     return {name: " ".join(type_.split()) for name, type_ in pairs}

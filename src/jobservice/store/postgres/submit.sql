@@ -61,8 +61,8 @@ SELECT tenant, job_id, state, start_us, created_us, claim_key, queued_us, update
     idle_timeout_us, schedule, schedule_us, array_size, array_id, array_index, array_item,
     fairness_key, fairness_weight, unique_name, job_type, placement, keys, blocked_key, dependent,
     has_children, 1, 0, 0, 1
-FROM rows(
-    tenant text, job_id text; state smallint, start_us bigint, created_us bigint,
+FROM rows(;
+    tenant text, job_id text, state smallint, start_us bigint, created_us bigint,
     last_position bigint, claim_key bigint, queued_us bigint, updated_us bigint,
     counted_us bigint, expires_us bigint, queue_until_us bigint, priority integer,
     timeout_us bigint, stop_grace_us bigint, retry text, queue text, name text, labels text,
@@ -77,8 +77,8 @@ FROM rows(
 INSERT INTO job_specs (
     tenant, job_id, cluster, output_limit_bytes, work_dir, argv, env, stdin, unique_key
 )
-SELECT * FROM rows(
-    tenant text, job_id text; cluster text, output_limit_bytes bigint, work_dir text, argv text,
+SELECT * FROM rows(;
+    tenant text, job_id text, cluster text, output_limit_bytes bigint, work_dir text, argv text,
     env text, stdin bytea, unique_key text)
 
 -- name: draw_positions
@@ -97,7 +97,7 @@ INSERT INTO events (
 )
 SELECT coalesce(position, {{next_in_lock}}), tenant, job_id, revision, kind, state, previous_state, at_us,
     attempt, reason, message, exit_code, signal, start_us
-FROM rows(
-    position bigint; previous_position bigint, tenant text, job_id text, revision bigint,
+FROM rows(;
+    position bigint, previous_position bigint, tenant text, job_id text, revision bigint,
     kind smallint, state smallint, previous_state smallint, at_us bigint, attempt integer,
     reason smallint, message text, exit_code bigint, signal integer, start_us bigint)
