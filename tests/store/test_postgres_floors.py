@@ -79,6 +79,22 @@ async def test_what_this_server_inserts_keeps_its_order(stores: list[PostgresSto
     assert _is_on(store)
 
 
+async def test_a_claim_that_did_not_see_a_new_job_does_not_put_its_floor_above_it(
+    stores: list[PostgresStore],
+) -> None:
+    store = stores[0]
+    await insert_some(store, 3)
+    await _claimed(store)
+    assert _is_on(store)
+    known = store._writers[0].floors
+    [(tenant, queue, fairness_key, placement, *_)] = known.known()
+    lane = tenant, queue, fairness_key, placement
+    known.of(lane)  # a claim begins
+    [high] = await insert_some(store, priority=50)
+    known.found(lane, (to_us(at(9)), 0))  # which ends without having seen that
+    assert (await _claimed(store))[0] == high.job_id
+
+
 async def test_what_comes_before_the_floor_is_found_at_the_next_whole_walk(
     stores: list[PostgresStore],
 ) -> None:
@@ -187,7 +203,7 @@ async def test_another_connection_begins_without_a_floor(limited: list[PostgresS
     connection = store._writers[0]._connection
     assert connection is not None
     connection.terminate()
-    await insert_some(store)
+    await insert_some(store, job_type="that the writer looks at")
     assert store._writers[0].floors.leases_us == 0
 
 

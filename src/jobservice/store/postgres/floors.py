@@ -51,13 +51,15 @@ _PLACE = [_FIELDS.index(name) for name in ("claim_key", "state", "blocked_key")]
 
 
 class Floors:
-    """The floors of one writer. What it remembers is a guess, and nothing but order rests on it."""
+    """The floors of the writers of a server. They are guesses, and nothing but order rests on them."""
 
     def __init__(self) -> None:
         self.callbacks: list[Callable[[], None]] = []
         """Called when the floors are over: whoever found nothing is to look again."""
         self._loop = asyncio.get_running_loop()
         self._floors: dict[Lane, Floor] = {}
+        self._inserted: dict[Lane, Floor] = {}
+        """The first of the jobs that came to a lane since a claim began to look at it."""
         self._over: asyncio.TimerHandle | None = None
         """Set while the floors hold."""
         self.leases_us = 0
@@ -85,15 +87,16 @@ class Floors:
 
     def of(self, lane: Lane) -> Floor:
         """Where a claim begins in a lane."""
+        self._inserted.pop(lane, None)
         return self._floors.get(lane, LOWEST)
 
     def found(self, lane: Lane, first: Floor) -> None:
-        """A claim has found this job as the first one of a lane."""
+        """A claim has found this job as the first one of a lane; it may not have seen the newest."""
         if lane in self._floors:
-            self._floors[lane] = first
+            self._floors[lane] = min(first, self._inserted.get(lane, first))
 
     def insert(self, rows: Sequence[Row]) -> None:
-        """Jobs are inserted here."""
+        """Jobs were inserted here, and are there for every claim that begins now."""
         if not self._floors:
             return
         for row in rows:
@@ -101,7 +104,8 @@ class Floors:
             if state == State.QUEUED and not blocked_key:
                 tenant, queue, fairness_key, placement = (row[n] for n in _LANE)
                 lane, place = (tenant, queue, fairness_key, placement), (claim_key, 0)
-                self._floors[lane] = min(place, self._floors.get(lane, place))
+                for known in (self._floors, self._inserted):
+                    known[lane] = min(place, known.get(lane, place))
 
     def close(self) -> None:
         """Remember nothing, and call nobody any more."""
@@ -111,7 +115,7 @@ class Floors:
 
     def drop(self) -> None:
         """Have the next claim look at everything."""
-        self._floors = {}
+        self._floors, self._inserted = {}, {}
 
     def _end(self) -> None:
         self._over = None

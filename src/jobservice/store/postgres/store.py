@@ -1,6 +1,7 @@
-"""The PostgreSQL store: the port's verbs over one writing connection and a few reading ones."""
+"""The PostgreSQL store: the port's verbs over a few connections that write and a few that read."""
 
 import datetime as dt
+import functools
 from collections.abc import Callable, Sequence
 
 from jobservice.errors import ResumeTokenExpired
@@ -19,6 +20,7 @@ from jobservice.store.operation_rows import BEHIND_ALL
 from jobservice.store.postgres import reads, schedule_reads, worker_reads
 from jobservice.store.postgres.connect import is_pooled
 from jobservice.store.postgres.hints import Hints
+from jobservice.store.postgres.inserters import CONNECTIONS, Inserters
 from jobservice.store.postgres.lead import Led, TakeCall, leave_lead, take_lead
 from jobservice.store.postgres.left_files import forget_left_files
 from jobservice.store.postgres.migrate import upgrade
@@ -29,7 +31,7 @@ from jobservice.store.schedule_port import RunPage, ScheduleKey, SchedulePage
 from jobservice.store.verbs.writing import WritingStore
 
 WAITING_LIMIT = 10_000
-"""How many writing calls may wait for their commit."""
+"""How many calls may wait for their commit on each connection that writes."""
 DEADLINE_S = 4.0
 """How long a call waits for the database at most."""
 
@@ -45,14 +47,16 @@ class PostgresStore(WritingStore[Writer | Led]):
         self,
         writer: Writer,
         urgent: Writer,
+        inserters: Sequence[Writer],
         readers: Readers,
         hints: Hints,
         *,
         lead: Lead | None = None,
     ) -> None:
-        self._writers = writer, urgent
+        self._writers = writer, urgent, inserters
         self._writer = writer if lead is None else Led(writer, lead.epoch)
         self._urgent = urgent
+        self._inserter = Inserters(writer, inserters) if lead is None else self._writer
         self._server = "" if lead is None else lead.server
         self._readers = readers
         self._hints = hints
@@ -79,11 +83,13 @@ class PostgresStore(WritingStore[Writer | Led]):
         """
         direct = direct or (None if is_pooled(url) else url)
         await upgrade(direct or url)
-        writer, urgent = [
-            Writer(url, waiting_limit=waiting_limit, deadline_s=deadline_s) for _ in range(2)
-        ]
+        new_writer = functools.partial(
+            Writer, url, waiting_limit=waiting_limit, deadline_s=deadline_s
+        )
+        writer, urgent = new_writer(), new_writer()
+        inserters = [new_writer(beside=writer) for _ in range(CONNECTIONS)]
         hints = Hints(direct, deadline_s=deadline_s)
-        store = cls(writer, urgent, Readers(url, deadline_s=deadline_s), hints)
+        store = cls(writer, urgent, inserters, Readers(url, deadline_s=deadline_s), hints)
         store.on_commit(hints.note_commit)
         writer.floors.callbacks.append(hints.tell)
         return store
@@ -255,5 +261,6 @@ class PostgresStore(WritingStore[Writer | Led]):
     async def close(self) -> None:
         await self._hints.close()
         await self._readers.close()
-        for writer in self._writers:
-            await writer.close()
+        writer, urgent, inserters = self._writers
+        for each in (*inserters, writer, urgent):
+            await each.close()

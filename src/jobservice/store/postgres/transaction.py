@@ -68,6 +68,8 @@ class Transaction(Savepoints):
         """Whether there is something for others to look at."""
         self.leases_us: int | None = None
         """The floor of the leases once this is committed, where it was looked at."""
+        self.inserted: list[Sequence[Row]] = []
+        """Rows of new jobs, of which the floors are told behind the commit."""
         self._connection = connection
         self._floors = begin_at
         self._told = 0
@@ -126,7 +128,7 @@ class Transaction(Savepoints):
         count = int(answer.rpartition(" ")[2])  # such as UPDATE 3
         self.changed = self.changed or (count > 0 and name in _HINTED)
         if name == "insert_jobs":
-            self._floors.insert(rows)
+            self.inserted.append(rows)
         elif name in _ASKED:
             self._floors.drop()
         return count

@@ -1,4 +1,4 @@
-"""The writer: one connection, and every change of this server over it. Group commit.
+"""The writer: one connection, and changes of this server over it. Group commit.
 
 See `verbs/group.py` for the half that all stores share. A commit is a round trip and an fsync. While
 one is under way the next calls gather, so the busier the store is, the more of them share a commit.
@@ -64,15 +64,21 @@ class Writer:
     too many calls wait, `DeadlineExceeded` when nobody knows whether the commit was made.
     """
 
-    def __init__(self, url: str, *, waiting_limit: int, deadline_s: float) -> None:
+    def __init__(
+        self, url: str, *, waiting_limit: int, deadline_s: float, beside: "Writer | None" = None
+    ) -> None:
+        """With `beside` it shares what it knows of claims, and who is told of commits, with another."""
         self._url = url
         self._statement_s = deadline_s * STATEMENT_PART
         first = in_transaction(url, self._statement_s)
         self._begin = f"BEGIN; {first}" if first else "BEGIN"
         self._group = Group(waiting_limit=waiting_limit, deadline_s=deadline_s)
         self._group.too_slow = StoreBusy  # others may be served all the same
+        self.floors: Floors = Floors() if beside is None else beside.floors
+        self._claims = beside is None
+        if beside is not None:
+            self._group.on_commit = beside._group.on_commit  # noqa: SLF001  # of its own kind
         self.on_commit = self._group.on_commit
-        self.floors = Floors()
         self._queue: collections.deque[Call[Any, Any]] = collections.deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -182,6 +188,9 @@ class Writer:
         except BaseException as error:
             self._drop(connection)
             raise _Unknown from error
+        finally:
+            for rows in transaction.inserted:
+                self.floors.insert(rows)
         failpoint("store.after_commit")
         self._group.too_slow = StoreBusy
         if transaction.leases_us is not None:
@@ -191,7 +200,8 @@ class Writer:
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = None
-            self.floors.leases_us = 0  # the database may be another, or of an earlier time
+            if self._claims:
+                self.floors.leases_us = 0  # the database may be another, or of an earlier time
             async with asyncio.timeout(self._statement_s):
                 self._connection = await connect(self._url, self._statement_s)
         return self._connection

@@ -45,7 +45,7 @@ class SqliteStore(WritingStore[Writer]):
     """
 
     def __init__(self, writer: Writer, readers: Readers) -> None:
-        self._writer = self._urgent = writer
+        self._writer = self._urgent = self._inserter = writer
         self._readers = readers
 
     @classmethod

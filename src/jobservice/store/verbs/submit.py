@@ -72,6 +72,12 @@ class InsertCall:
     answered: tuple[str, ...]
     """The ids of `job_ids`, and in their places of the jobs that stand for others."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether no other job decides about its jobs, nor one of them about others."""
+        is_alone = not (self.family.newcomers or self.has_policy or self.unique_names)
+        return is_alone and not any(row[_KEYS] for row in self.jobs)
+
 
 def insert_call(
     jobs: Sequence[NewJob],

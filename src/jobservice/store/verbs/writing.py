@@ -46,6 +46,15 @@ class Writer(Protocol):
         """Have a call run and committed; durable when this returns."""
 
 
+class Inserter(Protocol):
+    """Has calls of `insert_jobs` run in transactions."""
+
+    async def run(
+        self, verb: Verb[submit.InsertCall, port.Inserted], item: submit.InsertCall, /
+    ) -> port.Inserted:
+        """Have a call run and committed; durable when this returns."""
+
+
 AnyWriter = TypeVar("AnyWriter", bound=Writer)
 
 
@@ -55,6 +64,8 @@ class WritingStore(port.Store, Generic[AnyWriter]):
     _writer: AnyWriter
     _urgent: AnyWriter
     """What leases are prolonged with, however busy the other is; perhaps the same."""
+    _inserter: Inserter
+    """What new jobs are written with; perhaps the same."""
     _server = ""
     """Which server leads, where the store is that of a lead."""
 
@@ -70,7 +81,7 @@ class WritingStore(port.Store, Generic[AnyWriter]):
         if not jobs:
             return port.Inserted(port.Insertion.CREATED, ())
         call = submit.insert_call(jobs, request, validate_only=validate_only)
-        return await self._writer.run(submit.insert_jobs, call)
+        return await self._inserter.run(submit.insert_jobs, call)
 
     # attempts
 

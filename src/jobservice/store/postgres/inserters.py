@@ -1,0 +1,40 @@
+"""New jobs, over connections of their own.
+
+Nothing else waits behind a large submit: neither claims nor the ends of attempts. And while PostgreSQL
+writes one batch over one connection, the rows of the next are made for another. What other jobs decide
+about (dependencies, keys, what is unique) goes with everything else over the connection of the writer:
+there nobody of this server is in its way.
+"""
+
+from collections.abc import Sequence
+
+from jobservice.store.postgres.writer import Writer
+from jobservice.store.verbs.submit import InsertCall
+from jobservice.store.verbs.transaction import Answer, Verb
+
+CONNECTIONS = 2
+"""A third one gains nothing: commits come one after the other, in the order of their positions."""
+ENOUGH_JOBS = 100
+"""With fewer under way on a connection new ones go there too, and share its next commit."""
+
+
+class Inserters:
+    """Chooses the connection of each call."""
+
+    def __init__(self, writer: Writer, own: Sequence[Writer]) -> None:
+        self._writer = writer
+        self._own = own
+        self._jobs = [0] * len(own)
+        """How many are under way on each."""
+
+    async def run(self, verb: Verb[InsertCall, Answer], call: InsertCall) -> Answer:
+        """Have a call run and committed; durable when this returns. Raises what `Writer.run` does."""
+        if not call.is_plain:
+            return await self._writer.run(verb, call)
+        free = [n for n, jobs in enumerate(self._jobs) if jobs < ENOUGH_JOBS]
+        chosen = free[0] if free else self._jobs.index(min(self._jobs))
+        self._jobs[chosen] += len(call.jobs)
+        try:
+            return await self._own[chosen].run(verb, call)
+        finally:
+            self._jobs[chosen] -= len(call.jobs)
