@@ -1,11 +1,17 @@
 """Dependencies: what jobs wait for, and what the ends and retries of others make of them."""
 
+import datetime as dt
+from typing import Any
+
 import pytest
 
 from jobservice.model.event import EventKind
 from jobservice.model.graph import Condition, OnUnmet, Rule, Verdict
+from jobservice.model.job import Job
 from jobservice.model.lifecycle import Reason, State
+from jobservice.model.spec import RetryPolicy
 from jobservice.store.port import Inserted, Insertion, RequestKey, StopRequest, Store
+from jobservice.store.verbs import children
 from tests.conformance.families import (
     FAILED,
     FINISHED,
@@ -14,8 +20,10 @@ from tests.conformance.families import (
     after,
     cancel,
     finished,
+    hold,
     kinds,
     on,
+    release,
     retry,
     settled,
 )
@@ -32,7 +40,9 @@ from tests.conformance.values import (
     key_of,
     new_job,
     run,
+    seconds,
     settle,
+    starts,
     states,
 )
 
@@ -288,6 +298,141 @@ async def test_as_many_as_it_takes_have_to_be_ready(store: Store) -> None:
     await finish(store, *[end(each) for each in fences], now=at(10))
     starts = [(await job(store, each)).start_at for each in (either, two, always)]
     assert starts == [at(12), at(50), at(17)]
+    await settled(store)
+
+
+async def test_a_later_end_brings_the_start_forward(store: Store) -> None:
+    """To an earlier instant, to now, and never back; whoever watches hears of it."""
+    slow, middle, quick = await run(store, 3)
+    delays = on(slow, delay_s=300), on(middle, delay_s=60), on(quick, FAILED)
+    either = after(*delays, rule=Rule.ANY)
+    two = after(*delays, rule=Rule.AT_LEAST, at_least=2)
+    every = after(*delays[:2])
+    await insert(store, either, two, every)
+    await finish(store, end(slow), now=at(10))
+    assert await starts(store, either, two, every) == [at(310), None, None]
+    await finish(store, end(middle), now=at(20))
+    assert await starts(store, either, two, every) == [at(80), at(310), at(310)]
+    assert await store.next_due_at() == at(80)
+    [told] = [c.event for c in await changes(store) if c.event.kind is EventKind.UPDATED]
+    assert (told.job_id, told.state, told.start_at) == (either.job_id, State.SCHEDULED, at(80))
+    await finish(store, end(quick, 1), now=at(30))
+    assert await starts(store, either, two, every) == [None, at(80), at(310)]
+    assert (await job(store, either)).state is State.QUEUED
+    assert await kinds(store, either) == [
+        EventKind.CREATED, EventKind.UNBLOCKED, EventKind.UPDATED, EventKind.DUE,
+    ]  # fmt: skip
+    assert (await job(store, two)).verdicts == (Verdict.MET,) * 3
+    await retry(store, middle, now=40)
+    assert await starts(store, two) == [at(80)]
+    await settled(store)
+    assert await store.release_due(now=at(80), limit=9) == 1
+    assert [each.fence.job_id for each in await claim(store, 5, now=at(80))] == [
+        either.job_id, middle.job_id, two.job_id,
+    ]  # fmt: skip
+
+
+async def test_an_end_that_lets_it_start_no_earlier_changes_nothing(store: Store) -> None:
+    first, second, third = await run(store, 3)
+    child = after(on(first, delay_s=60), on(second, FAILED), on(third, delay_s=50), rule=Rule.ANY)
+    await insert(store, child)
+    await finish(store, end(first), now=at(10))
+    before = await job(store, child)
+    await finish(store, end(second), now=at(11))
+    await finish(store, end(third), now=at(30))
+    found = await job(store, child)
+    assert (found.start_at, found.revision) == (at(70), before.revision)
+    assert found.verdicts == (Verdict.MET, Verdict.UNMET, Verdict.MET)
+    await settled(store)
+
+
+@pytest.mark.parametrize("rounds", [1, children.MOST_ROUNDS])
+async def test_ends_of_one_cascade_are_taken_together(
+    store: Store, rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends for the end of another is told a round later, perhaps in another transaction."""
+    monkeypatch.setattr(children, "MOST_ROUNDS", rounds)
+    [parent] = await run(store)
+    skipped = after(on(parent, FAILED))
+    child = after(on(parent, delay_s=60), on(skipped, FINISHED), rule=Rule.ANY)
+    soon = after(on(parent, delay_s=60), on(skipped, FINISHED, 5), rule=Rule.ANY)
+    await insert(store, skipped, child, soon)
+    await finish(store, end(parent), now=at(10))
+    if rounds == 1:
+        assert await starts(store, child, soon) == [at(70), at(70)]
+        assert await store.settle_children(now=at(12), limit=10) == 1
+    assert (await job(store, child)).state is State.QUEUED
+    assert await starts(store, soon) == [at(15)]
+    await settled(store)
+
+
+async def test_a_job_made_behind_a_delay_is_brought_forward_too(store: Store) -> None:
+    """Whatever has become of the job that it has the delay of."""
+    ended_before, other = await run(store, 2)
+    await finish(store, end(ended_before), now=at(10))
+    child = after(on(ended_before, delay_s=60), other.job_id, rule=Rule.ANY, created_at=at(20))
+    answer = await store.insert_jobs([child])
+    assert answer.arrivals[child.job_id].start_at == at(70)
+    await cancel(store, ended_before, delete=True, now=21)
+    assert await store.delete_jobs([key_of(ended_before)], now=at(21)) == [True]
+    await finish(store, end(other), now=at(30))
+    assert (await job(store, child)).state is State.QUEUED
+    await settled(store)
+
+
+@pytest.mark.parametrize("own", [{"start_after": at(40)}, {"start_delay": seconds(40)}])
+async def test_a_job_is_not_brought_before_its_own_start(store: Store, own: Any) -> None:
+    slow, quick = await run(store, 2)
+    child = after(on(slow, delay_s=300), quick.job_id, rule=Rule.ANY, **own)
+    await insert(store, child)
+    await finish(store, end(slow), now=at(10))
+    await finish(store, end(quick), now=at(20))
+    found = await job(store, child)
+    assert (found.state, found.start_at) == (State.SCHEDULED, at(40))
+    await settled(store)
+
+
+@pytest.mark.parametrize("change", ["hold", "edit", "retry", "backoff"])
+async def test_what_was_changed_by_others_is_not_brought_forward(store: Store, change: str) -> None:
+    slow, quick = await run(store, 2)
+    child = after(
+        on(slow, delay_s=90), quick.job_id, rule=Rule.ANY, retry=RetryPolicy(max_attempts=3)
+    )
+    await insert(store, child)
+    await finish(store, end(slow), now=at(10))
+    expected: tuple[State, dt.datetime | None] = State.SCHEDULED, at(100)
+    now = 20
+    match change:
+        case "hold":
+            await hold(store, child)
+            await release(store, child, now=11)
+        case "edit":
+            edits, expected = {"start_after": at(200)}, (State.SCHEDULED, at(200))
+            edited = await store.update_job(key_of(child), edits, edit_version=None, now=at(11))
+            assert isinstance(edited, Job)
+        case "retry":
+            await cancel(store, child, now=11)
+            await retry(store, child, now=12)
+            expected = State.QUEUED, None
+        case _:
+            await store.release_due(now=at(100), limit=9)
+            [claimed] = await claim(store, now=at(101))
+            await finish(store, end(claimed.fence, 1, ended_at=at(150)), now=at(102))
+            expected, now = (State.SCHEDULED, at(151)), 103
+    await finish(store, end(quick), now=at(now))
+    found = await job(store, child)
+    assert (found.state, found.start_at) == expected
+    await settled(store)
+
+
+async def test_other_edits_leave_the_start_to_the_jobs_it_depends_on(store: Store) -> None:
+    slow, quick = await run(store, 2)
+    child = after(on(slow, delay_s=90), quick.job_id, rule=Rule.ANY)
+    await insert(store, child)
+    await finish(store, end(slow), now=at(10))
+    await store.update_job(key_of(child), {"priority": 5}, edit_version=None, now=at(11))
+    await finish(store, end(quick), now=at(20))
+    assert (await job(store, child)).state is State.QUEUED
     await settled(store)
 
 

@@ -155,6 +155,10 @@ async def job(store: Store, which: NewJob | Job | Fence) -> Job:
     return found
 
 
+async def starts(store: Store, *which: NewJob) -> list[dt.datetime | None]:
+    return [(await job(store, each)).start_at for each in which]
+
+
 async def states(store: Store, tenant: str = TENANT) -> dict[str, State]:
     """The state of every job."""
     query = JobQuery(tenant, Order.CREATED_ASC, frozenset(State))

@@ -52,8 +52,13 @@ class Modelled:
     ended_at: dt.datetime | None = None
     governed: bool = False
     """Whether its parents decide over it."""
+    delayed: bool = False
+    """Whether they let it go, and it waits for nothing but their delays."""
     by_parents: bool = False
     """Whether they have decided that it does not run."""
+    deleted_at: dt.datetime | None = None
+    of_deleted: frozenset[str] = frozenset()
+    """The parents that were deleted before it was made: these count from then."""
     array_id: str = ""
     index: int = 0
     """In that array."""
@@ -83,7 +88,7 @@ class Modelled:
 
     def wait(self, now: dt.datetime) -> None:
         """It waits for a worker from now on."""
-        self.state, self.start_at = State.QUEUED, None
+        self.state, self.start_at, self.delayed = State.QUEUED, None, False
         if self.spec.queue_timeout is not None:
             self.queue_until = now + self.spec.queue_timeout
 
@@ -177,6 +182,7 @@ class Model:
         job.start_at = starts_at(spec, created_at)
         job.expires = expires_at(spec, job.start_at or created_at)
         job.governed = bool(spec.dependencies)
+        job.of_deleted = frozenset({d.job_id for d in spec.dependencies} & self.buried.keys())
         if job.governed:
             job.state = State.BLOCKED
         elif job.start_at is not None:
@@ -308,6 +314,8 @@ class Model:
             pass
 
     def _follow(self, job: Modelled) -> bool:
+        if job.delayed and job.state is State.SCHEDULED:
+            return self._advance(job)
         if not job.governed:
             return False
         allowed = self._allowed(job)
@@ -321,7 +329,7 @@ class Model:
             job.governed = False
             job.queue_up(self.now, self.now)
             if start_at > self.now:
-                job.state, job.start_at = State.SCHEDULED, start_at
+                job.state, job.start_at, job.delayed = State.SCHEDULED, start_at, True
             return True
         state = _ENDED[job.spec.dependency_policy.on_unmet]
         job.governed = state is not State.FAILED
@@ -330,6 +338,17 @@ class Model:
         else:
             job.end(state, self.now)
         job.by_parents = True
+        return True
+
+    def _advance(self, job: Modelled) -> bool:
+        if job.start_at is None or not self._allowed(job):
+            return False
+        start_at = max(self._ready_at(job), _first_start(job) or EPOCH)
+        if start_at >= job.start_at:
+            return False
+        job.start_at = start_at
+        if start_at <= self.now:
+            job.queue_up(self.now, self.now)
         return True
 
     def _reopen(self, job: Modelled) -> None:
@@ -362,12 +381,19 @@ class Model:
         """From when on the delays let a job run."""
         policy, met = job.spec.dependency_policy, self._met(job)
         instants = sorted(
-            (self.parent(each.job_id).ended_at or self.now) + each.delay
+            self._ended_at(job, each.job_id) + each.delay
             for each, was_met in zip(job.spec.dependencies, met, strict=True)
             if was_met or policy.rule is Rule.ALWAYS
         )
         need = {Rule.ANY: 1, Rule.AT_LEAST: policy.at_least}.get(policy.rule, len(met))
         return instants[need - 1]
+
+    def _ended_at(self, job: Modelled, parent_id: str) -> dt.datetime:
+        """When a parent of a job ended, as the job counts."""
+        parent = self.parent(parent_id)
+        ended_at = parent.deleted_at if parent_id in job.of_deleted else parent.ended_at
+        assert ended_at is not None
+        return ended_at
 
     def parent(self, job_id: str) -> Modelled:
         """A job, or what is known of a deleted one."""

@@ -29,6 +29,8 @@ from tests.conformance.values import LEASE, NOW, TENANT, end, new_job, seconds, 
 from tests.examples import examples
 from tests.machine.homes import Home, PostgresHome, SqliteHome
 
+CONDITIONS = st.sampled_from([Condition.SUCCEEDED, *Condition])
+DELAYS = st.sampled_from([0, 0, 2, 20])
 ENDED = {OnUnmet.SKIP: State.SKIPPED, OnUnmet.FAIL: State.FAILED, OnUnmet.HOLD: State.HELD}
 
 
@@ -44,8 +46,13 @@ class Modelled:
     start_at: dt.datetime | None = None
     governed: bool = True
     """Whether its parents decide over it."""
+    delayed: bool = False
+    """Whether they let it go, and it waits for nothing but their delays."""
     by_parents: bool = False
     """Whether they have decided that it does not run."""
+    deleted_at: dt.datetime | None = None
+    of_deleted: frozenset[str] = frozenset()
+    """The parents that were deleted before it was made: these count from then."""
     cause: str = ""
 
 
@@ -75,21 +82,33 @@ class Model:
         met, policy = self.met(job), job.policy
         if policy.rule is Rule.ALWAYS:
             return None if None in met else True
-        need = {Rule.ANY: 1, Rule.AT_LEAST: policy.at_least}.get(policy.rule, len(met))
+        need = self.need(job)
         if met.count(True) >= need:
             return True
         return None if met.count(True) + met.count(None) >= need else False
+
+    def need(self, job: Modelled) -> int:
+        """How many of its parents a job takes."""
+        policy = job.policy
+        some = {Rule.ANY: 1, Rule.AT_LEAST: policy.at_least}
+        return some.get(policy.rule, len(job.parents))
 
     def ready_at(self, job: Modelled) -> dt.datetime:
         """From when on the delays let a job run."""
         always, met = job.policy.rule is Rule.ALWAYS, self.met(job)
         instants = sorted(
-            (self.parent(each.job_id).ended_at or self.now) + each.delay
+            self.ended_at(job, each.job_id) + each.delay
             for each, was_met in zip(job.parents, met, strict=True)
             if was_met or always
         )
-        need = {Rule.ANY: 1, Rule.AT_LEAST: job.policy.at_least}.get(job.policy.rule, len(met))
-        return instants[need - 1]
+        return instants[self.need(job) - 1]
+
+    def ended_at(self, job: Modelled, parent_id: str) -> dt.datetime:
+        """When a parent of a job ended, as the job counts."""
+        parent = self.parent(parent_id)
+        ended_at = parent.deleted_at if parent_id in job.of_deleted else parent.ended_at
+        assert ended_at is not None
+        return ended_at
 
     def settle(self) -> None:
         """Let every job follow from its parents, until none changes."""
@@ -97,6 +116,8 @@ class Model:
             pass
 
     def _follow(self, job: Modelled) -> bool:
+        if job.delayed and job.state is State.SCHEDULED:
+            return self._advance(job)
         if not job.governed:
             return False
         allowed = self.allowed(job)
@@ -109,11 +130,20 @@ class Model:
             start_at = self.ready_at(job)
             job.governed, job.state = False, State.QUEUED
             if start_at > self.now:
-                job.state, job.start_at = State.SCHEDULED, start_at
+                job.state, job.start_at, job.delayed = State.SCHEDULED, start_at, True
         else:
             job.state, job.by_parents = ENDED[job.policy.on_unmet], True
             job.governed = job.state is not State.FAILED
             job.ended_at = self.now if job.state in FINAL else None
+        return True
+
+    def _advance(self, job: Modelled) -> bool:
+        start_at = self.ready_at(job) if self.allowed(job) else None
+        if start_at is None or job.start_at is None or start_at >= job.start_at:
+            return False
+        job.start_at = start_at
+        if start_at <= self.now:
+            job.state, job.start_at = State.QUEUED, None
         return True
 
 
@@ -143,21 +173,23 @@ class GraphMachine(RuleBasedStateMachine):
 
     @rule(
         target=jobs,
-        parents=st.lists(
-            st.tuples(jobs, st.sampled_from(Condition), st.sampled_from([0, 0, 5])), max_size=3
+        parents=st.lists(st.tuples(jobs, CONDITIONS, DELAYS), max_size=3),
+        inner=st.lists(
+            st.lists(st.tuples(st.integers(0, 3), CONDITIONS, DELAYS), max_size=3),
+            min_size=1,
+            max_size=4,
         ),
-        inner=st.lists(st.lists(st.integers(0, 3), max_size=2), min_size=1, max_size=3),
         policy=st.builds(
             DependencyPolicy,
             rule=st.sampled_from(Rule),
-            at_least=st.just(1),
+            at_least=st.integers(1, 2),
             on_unmet=st.sampled_from(OnUnmet),
         ),
     )
     def insert(
         self,
         parents: list[tuple[str, Condition, int]],
-        inner: list[list[int]],
+        inner: list[list[tuple[int, Condition, int]]],
         policy: DependencyPolicy,
     ) -> MultipleResults[str]:
         """A few jobs in one call: on older ones, and each on those before it in the call."""
@@ -166,16 +198,21 @@ class GraphMachine(RuleBasedStateMachine):
         made = []
         for place, above in enumerate(inner):
             asked = {(Dependency(p, c, seconds(d))): None for p, c, d in parents if p in known}
-            asked |= {Dependency(new[n].job_id): None for n in above if n < place}
+            asked |= {
+                Dependency(new[n].job_id, c, seconds(d)): None for n, c, d in above if n < place
+            }
             unique = {(each.job_id, each.condition): each for each in asked}
             dependencies = tuple(unique.values())
+            at_least = min(policy.at_least, len(dependencies))
+            fitting = dataclasses.replace(policy, at_least=at_least)
             spec = dataclasses.replace(
                 new[place].spec,
                 dependencies=dependencies,
-                dependency_policy=policy if dependencies else DependencyPolicy(),
+                dependency_policy=fitting if dependencies else DependencyPolicy(),
             )
             made.append(new[place]._replace(spec=spec))
             job = Modelled(new[place].job_id, list(dependencies), spec.dependency_policy)
+            job.of_deleted = frozenset({p for p, _, _ in parents} & self.model.buried.keys())
             if not dependencies:
                 job.state, job.governed = State.QUEUED, False
             self.model.jobs[job.job_id] = job
@@ -218,7 +255,7 @@ class GraphMachine(RuleBasedStateMachine):
         for job in [self.model.jobs[each] for each in here]:
             if job.state in WAITING:
                 job.state, job.ended_at, job.by_parents = State.CANCELLED, self.model.now, False
-                job.start_at = None
+                job.start_at, job.delayed = None, False
         self.settle()
         if delete:
             keys = [JobKey(TENANT, each) for each in here]
@@ -226,7 +263,7 @@ class GraphMachine(RuleBasedStateMachine):
             assert all(gone)
             for each in here:
                 job = self.model.buried[each] = self.model.jobs.pop(each)
-                job.ended_at = self.model.now
+                job.deleted_at = self.model.now
 
     @rule(job_id=jobs)
     def retry(self, job_id: str) -> None:
@@ -235,7 +272,7 @@ class GraphMachine(RuleBasedStateMachine):
         assert isinstance(answer, Job) == (job is not None and job.state in FINAL)
         if job is not None and job.state in FINAL:
             job.state, job.ended_at, job.governed = State.QUEUED, None, False
-            job.by_parents = False
+            job.by_parents = job.delayed = False
         self.settle()
 
     @rule(job_id=jobs)
@@ -243,7 +280,7 @@ class GraphMachine(RuleBasedStateMachine):
         job = self.model.jobs.get(job_id)
         self.runner.run(self.store.hold_job(JobKey(TENANT, job_id), now=self.model.now))
         if job is not None and job.state in WAITING:
-            job.state = State.HELD
+            job.state, job.delayed = State.HELD, False
 
     @rule(job_id=jobs)
     def release(self, job_id: str) -> None:

@@ -144,11 +144,11 @@ class Everybody(Workers):
         assert self.call(self.store.delete_jobs(keys, now=self.model.now)) == [True] * len(keys)
         for key in keys:
             job = self.model.buried[key.job_id] = self.model.jobs.pop(key.job_id)
-            job.ended_at = self.model.now
+            job.deleted_at = self.model.now
 
     def hold(self, job: Modelled) -> None:
         assert isinstance(self.call(self.store.hold_job(job.key, now=self.model.now)), Job)
-        job.state = State.HELD
+        job.state, job.delayed = State.HELD, False
 
     def release(self, job: Modelled) -> None:
         assert isinstance(self.call(self.store.release_job(job.key, now=self.model.now)), Job)

@@ -5,13 +5,24 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from jobservice.model.graph import Condition, OnUnmet
+from jobservice.model.graph import Condition, OnUnmet, Rule
 from jobservice.model.lifecycle import State
 from jobservice.store.port import StopRequest
 from jobservice.store.postgres.store import PostgresStore
 from jobservice.testing.invariants import check_invariants
 from tests.conformance.families import after, on
-from tests.conformance.values import BEGINNING, TENANT, at, end, finish, insert, key_of, run, states
+from tests.conformance.values import (
+    BEGINNING,
+    TENANT,
+    at,
+    end,
+    finish,
+    insert,
+    key_of,
+    run,
+    starts,
+    states,
+)
 from tests.postgres import Databases
 
 SERVERS = 3
@@ -65,6 +76,24 @@ async def test_ends_on_several_servers_are_all_counted(stores: list[PostgresStor
         await tell(stores)
         found = await states(stores[0])
         assert {found[each.job_id] for each in children} == {State.QUEUED}
+        stops = [StopRequest(TENANT, each.job_id) for each in children]
+        await stores[0].request_stop(stops, now=at(20))
+
+
+async def test_ends_on_several_servers_bring_a_start_forward(stores: list[PostgresStore]) -> None:
+    for _ in range(5):
+        parents = await run(stores[0], 9)
+        delays = [on(each, delay_s=300 + 60 * n) for n, each in enumerate(parents)]
+        children = [after(*delays, rule=Rule.ANY) for _ in range(4)]
+        children += [after(*delays, rule=Rule.AT_LEAST, at_least=2) for _ in range(4)]
+        await insert(stores[0], *children)
+        ends = [
+            finish(stores[n % SERVERS], end(each), now=at(10))
+            for n, each in reversed(list(enumerate(parents)))
+        ]
+        await asyncio.gather(*ends)
+        await tell(stores)
+        assert await starts(stores[0], *children) == [at(310)] * 4 + [at(370)] * 4
         stops = [StopRequest(TENANT, each.job_id) for each in children]
         await stores[0].request_stop(stops, now=at(20))
 

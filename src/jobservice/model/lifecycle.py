@@ -6,7 +6,7 @@ writes a state names its moves in its header, and a test holds those to this tab
 | state | who moves it on |
 |---|---|
 | BLOCKED | the end of the jobs it depends on |
-| SCHEDULED | its start time (`release_due`), a cancel, a hold, the end of its time |
+| SCHEDULED | its start (`release_due`), the end of a parent, a cancel, a hold, the end of its time |
 | HELD | a person who releases or cancels it, the end of its time |
 | QUEUED | a worker's claim, a cancel, a hold, the end of its time (`time_out_jobs`) |
 | RUNNING | the end or loss of its attempt, a cancel or delete, the end of its time |

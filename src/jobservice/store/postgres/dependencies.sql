@@ -64,7 +64,8 @@ LIMIT 1000
 -- just now.
 SELECT wanted.n, state, revision, 0, attempt_count, priority,
     coalesce(start_us, start_after_us, created_us + start_delay_us), reason, dependent,
-    has_children, delete_requested
+    has_children, delete_requested,
+    coalesce(start_after_us, created_us + start_delay_us)
 FROM (SELECT * FROM rows(n integer, tenant text, job_id text)) AS wanted
 JOIN jobs ON jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
 FOR UPDATE OF jobs SKIP LOCKED
@@ -121,6 +122,16 @@ FROM (
 WHERE jobs.tenant = settled.tenant AND jobs.job_id = settled.job_id
     AND (jobs.state = {State.BLOCKED} AND settled.state IN (
         {State.QUEUED}, {State.SCHEDULED}, {State.SKIPPED}, {State.FAILED}, {State.HELD}))
+
+-- name: advance_starts
+-- Put earlier starts of SCHEDULED jobs.
+UPDATE jobs
+SET start_us = advanced.start_us, revision = revision + 1, updated_us = advanced.now_us
+FROM (
+    SELECT * FROM rows(tenant text, job_id text, position bigint, start_us bigint, now_us bigint)
+) AS advanced
+WHERE jobs.tenant = advanced.tenant AND jobs.job_id = advanced.job_id
+    AND jobs.state + 0 = {State.SCHEDULED}
 
 -- name: reopen_jobs  moves: SKIPPED | HELD -> BLOCKED
 -- Have jobs wait for others again.

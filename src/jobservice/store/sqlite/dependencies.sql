@@ -58,7 +58,8 @@ WITH wanted (n, tenant, job_id) AS (VALUES /*each*/ (:n, :tenant, :job_id) /*end
 SELECT json_group_array(json_array(
     wanted.n, state, revision, last_position, attempt_count, priority,
     coalesce(start_us, start_after_us, created_us + start_delay_us), reason, dependent,
-    has_children, delete_requested))
+    has_children, delete_requested,
+    coalesce(start_after_us, created_us + start_delay_us)))
 FROM wanted CROSS JOIN jobs
 WHERE jobs.tenant = wanted.tenant AND jobs.job_id = wanted.job_id
 
@@ -116,6 +117,17 @@ FROM settled
 WHERE jobs.tenant = settled.tenant AND jobs.job_id = settled.job_id
     AND (jobs.state = {State.BLOCKED} AND settled.state IN (
         {State.QUEUED}, {State.SCHEDULED}, {State.SKIPPED}, {State.FAILED}, {State.HELD}))
+
+-- name: advance_starts
+-- Put earlier starts of SCHEDULED jobs.
+WITH advanced (tenant, job_id, position, start_us, now_us) AS (
+    VALUES /*each*/ (:tenant, :job_id, :position, :start_us, :now_us) /*end*/)
+UPDATE jobs
+SET start_us = advanced.start_us,
+    revision = revision + 1, last_position = advanced.position, updated_us = advanced.now_us
+FROM advanced
+WHERE jobs.tenant = advanced.tenant AND jobs.job_id = advanced.job_id
+    AND jobs.state = {State.SCHEDULED}
 
 -- name: reopen_jobs  moves: SKIPPED | HELD -> BLOCKED
 -- Have jobs wait for others again.

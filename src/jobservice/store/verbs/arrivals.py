@@ -79,6 +79,7 @@ def _newcomer(index: int, job: NewJob) -> Newcomer:
         dependent=GOVERNED,
         has_children=False,
         delete_requested=False,
+        floor_us=us_or_none(job.start_at),
         rule=policy.rule,
         needed=needed(policy.rule, policy.at_least, len(asked)),
         on_unmet=policy.on_unmet,

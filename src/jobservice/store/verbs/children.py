@@ -32,8 +32,10 @@ MOST_EDGES = 1_000
 """Behind so many dependencies a transaction begins no other round."""
 MOST_ROUNDS = 32
 """How far down a chain one transaction goes."""
-INDEPENDENT, GOVERNED, FREED = 0, 1, 2
-"""The column `dependent`: see the schema."""
+INDEPENDENT, GOVERNED, FREED, DELAYED = 0, 1, 2, 3
+"""The column `dependent`: see the schema. DELAYED are those that were let go and are SCHEDULED for the
+delays of their dependencies, while others of these may still bring the start forward. It says nothing
+any more of a job that is not SCHEDULED, or had an attempt."""
 
 Key = tuple[str, str]
 """Tenant and job id."""
@@ -106,6 +108,8 @@ class Child:
     dependent: int
     has_children: bool
     delete_requested: bool
+    floor_us: int | None
+    """The start that was asked for; it does not start before."""
     rule: Rule
     needed: int
     on_unmet: OnUnmet
@@ -129,6 +133,31 @@ class Child:
         """Whether it is BLOCKED, or not decided because a person holds it."""
         return self.state is State.BLOCKED or (
             self.state is State.HELD and self.reason != Reason.DEPENDENCY
+        )
+
+    @property
+    def is_delayed_only(self) -> bool:
+        """Whether it was let go and waits for nothing but the delays of its dependencies."""
+        return (
+            self.dependent == DELAYED and self.state is State.SCHEDULED and self.attempt_count == 0
+        )
+
+    @property
+    def listens(self) -> bool:
+        """Whether what becomes of its parents matters to it."""
+        return self.dependent == GOVERNED or self.is_delayed_only
+
+    @property
+    def may_advance(self) -> bool:
+        """Whether what it was told just now may let it start earlier than it is to."""
+        return (
+            self.is_delayed_only
+            and self.verdict is Verdict.MET
+            and any(
+                edge.verdict is Verdict.MET and edge.ready_us < self.start_us
+                for edge in self.told.values()
+                if edge.ready_us is not None and self.start_us is not None
+            )
         )
 
     @property
@@ -163,7 +192,8 @@ class Child:
         if self.verdict is Verdict.MET:
             start_us = max(ready, self.start_us or 0)
             self.start_us = start_us if start_us > now_us else None
-            self.dependent = FREED
+            may_advance = self.is_delayed and self.needed < self.total
+            self.dependent = DELAYED if self.start_us is not None and may_advance else FREED
             trigger = Trigger.UNBLOCK if self.start_us is None else Trigger.UNBLOCK_LATER
         else:
             trigger = _ACTIONS[self.on_unmet]
@@ -173,6 +203,17 @@ class Child:
             self.ended_us = None if trigger is Trigger.HOLD else now_us
         self.state = step(self.state, trigger)
         return _KINDS[trigger]
+
+    def advance(self, ready: int, now_us: int) -> bool:
+        """Start earlier, if `ready` is earlier; QUEUED when that is now. Returns whether it does."""
+        start_us = max(ready, self.floor_us or 0)
+        if self.start_us is None or start_us >= self.start_us:
+            return False
+        self.revision += 1
+        self.start_us = start_us if start_us > now_us else None
+        if self.start_us is None:
+            self.state = step(self.state, Trigger.DUE)
+        return True
 
     def reopen(self) -> None:
         """Wait for others again."""
@@ -260,7 +301,7 @@ async def _tell(tx: Transaction, parents: Sequence[Parent], now_us: int) -> _Tol
         child = children.get((parent.tenant, job_id))
         if child is None:  # another is changing it just now
             left[parent.key] = min(left.get(parent.key, job_id), job_id)
-        elif child.dependent == GOVERNED:
+        elif child.listens:
             child.hear(edge, parent)
     changed = [child for child in children.values() if child.told]
     await _write_verdicts(tx, changed)
@@ -297,7 +338,10 @@ async def _write_verdicts(tx: Transaction, children: Sequence[Child]) -> None:
 
 
 async def _move(tx: Transaction, children: Sequence[Child], now_us: int) -> list[Parent]:
-    """Move on those whose rule is decided, or is not any more; returns what others have to be told."""
+    """Move on those whose rule is decided, or is not any more, or that may start earlier.
+
+    Returns what others have to be told.
+    """
     again = [each for each in children if each.was_refused and each.verdict is not Verdict.UNMET]
     await change(tx, "reopen_jobs", [_reopened(tx, child, now_us) for child in again])
     decided = [
@@ -305,9 +349,11 @@ async def _move(tx: Transaction, children: Sequence[Child], now_us: int) -> list
         for each in children
         if each.state is State.BLOCKED and each.verdict is not Verdict.PENDING
     ]
-    ready = await _ready(tx, [each for each in decided if each.is_delayed])
+    early = [each for each in children if each.may_advance]
+    ready = await _ready(tx, [*[each for each in decided if each.is_delayed], *early])
     rows = [settled_row(tx, each, ready.get(each.key, 0), now_us) for each in decided]
     await change(tx, "settle_blocked", rows)
+    await _advance(tx, early, ready, now_us)
     moved = {each.key: each for each in [*again, *decided]}
     return [child.as_parent() for child in moved.values() if child.has_children]
 
@@ -322,6 +368,26 @@ async def _ready(tx: Transaction, children: Sequence[Child]) -> dict[Key, int]:
         if old == Verdict.MET or freed[n].rule is Rule.ALWAYS:
             instants[n].append(instant)
     return {freed[n].key: ready_us(freed[n].needed, found) for n, found in instants.items()}
+
+
+async def _advance(
+    tx: Transaction, children: Sequence[Child], ready: Mapping[Key, int], now_us: int
+) -> None:
+    """Bring the starts of jobs forward; those that may start now wait in the queue from now on."""
+    due: list[Row] = []
+    later: list[Row] = []
+    for child in children:
+        if not child.advance(ready[child.key], now_us):
+            continue
+        kind = EventKind.UPDATED if child.start_us is not None else EventKind.DUE
+        position = _tell_event(tx, child, kind, State.SCHEDULED, now_us)
+        place = claim_key(child.priority, from_us(now_us))
+        if child.start_us is None:
+            due.append((*child.key, position, place, now_us, now_us))
+        else:
+            later.append((*child.key, position, child.start_us, now_us))
+    await change(tx, "release_due", due)
+    await change(tx, "advance_starts", later)
 
 
 def _reopened(tx: Transaction, child: Child, now_us: int) -> Row:

@@ -21,7 +21,7 @@ from jobservice.model.spec import JobSpec
 from jobservice.mutants import mutant
 from jobservice.store.port import JobKey, Refusal, Stopped, StopRequest
 from jobservice.store.rows import editable_row, us_or_none
-from jobservice.store.verbs.children import FREED, GOVERNED, decide_children
+from jobservice.store.verbs.children import DELAYED, FREED, GOVERNED, decide_children
 from jobservice.store.verbs.ends import Ended, after_ends
 from jobservice.store.verbs.keys import free, leave
 from jobservice.store.verbs.transaction import EventRow, Row, Transaction, change
@@ -459,6 +459,8 @@ async def release_all(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> l
 def _released(tx: Transaction, ids: Ids, job: Asked, now_us: int) -> Row:
     start_us = job.start_us if job.start_us is not None and job.start_us > now_us else None
     queued_us = job.queued_us if job.start_us is None else job.start_us
+    if job.dependent == DELAYED:  # a person has a say in it now: its start stays what it is
+        job.dependent = FREED
     if job.dependent == GOVERNED:  # held for what it depends on: it may run from now on, regardless
         job.dependent, queued_us = FREED, now_us
     place = claim_key(job.priority, from_us(queued_us))

@@ -57,7 +57,7 @@ class _JobEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEvent
     JOB_EVENT_KIND_RETRIED: _JobEventKind.ValueType  # 13
     """It was queued again after its end."""
     JOB_EVENT_KIND_UPDATED: _JobEventKind.ValueType  # 14
-    """A user changed it."""
+    """A user changed it; or its start was brought forward by the end of a job that it depends on."""
     JOB_EVENT_KIND_DELETED: _JobEventKind.ValueType  # 15
     """It is gone."""
     JOB_EVENT_KIND_HELD: _JobEventKind.ValueType  # 16
@@ -107,7 +107,7 @@ JOB_EVENT_KIND_CANCELLED: JobEventKind.ValueType  # 12
 JOB_EVENT_KIND_RETRIED: JobEventKind.ValueType  # 13
 """It was queued again after its end."""
 JOB_EVENT_KIND_UPDATED: JobEventKind.ValueType  # 14
-"""A user changed it."""
+"""A user changed it; or its start was brought forward by the end of a job that it depends on."""
 JOB_EVENT_KIND_DELETED: JobEventKind.ValueType  # 15
 """It is gone."""
 JOB_EVENT_KIND_HELD: JobEventKind.ValueType  # 16
