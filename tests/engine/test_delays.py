@@ -9,6 +9,7 @@ from jobservice import Condition, Dependency
 from jobservice.model.event import EventKind
 from jobservice.model.job import Job
 from jobservice.model.lifecycle import State
+from jobservice.model.unique import OnDuplicate, UniqueKey
 from jobservice.testing.behaviour import Behaviour
 from jobservice.testing.virtual import VirtualService
 
@@ -48,7 +49,16 @@ def cancel(service: VirtualService, gate: Job) -> None:
     service.client.cancel(gate)
 
 
-@pytest.mark.parametrize("end", [cancel])
+def bulk_cancel(service: VirtualService, _: Job) -> None:
+    service.client.bulk("cancel", "name = gate")
+
+
+def replace(service: VirtualService, _: Job) -> None:
+    key = UniqueKey("gate", on_duplicate=OnDuplicate.REPLACE)
+    service.client.create(["true"], unique=key)
+
+
+@pytest.mark.parametrize("end", [cancel, bulk_cancel, replace])
 @pytest.mark.parametrize("delay", [dt.timedelta(), 30 * SECOND])
 def test_whoever_ends_it_the_start_is_kept(
     end: Callable[[VirtualService, Job], None], delay: dt.timedelta

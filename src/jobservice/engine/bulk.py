@@ -234,7 +234,7 @@ class Operations:
             signals.deletions.ring()
         if action in {Action.DELETE, Action.CANCEL}:
             signals.schedules.ring()
-            signals.arrays.ring()
+            signals.children_moved()
         else:
             signals.work.ring()
             signals.timers.ring()

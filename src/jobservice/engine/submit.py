@@ -102,6 +102,8 @@ async def submit(
     if inserted.insertion is Insertion.CREATED:
         parts.signals.stop(inserted.stopped)
         parts.signals.work.ring()
+        if inserted.replaces:
+            parts.signals.children_moved()
         if any(_has_instants(new) or new.job_id in inserted.arrivals for new in new_jobs):
             parts.signals.timers.ring()
         created = {

@@ -126,6 +126,8 @@ class Inserted:
     """The one that is taken."""
     stopped: tuple[Fence, ...] = ()
     """Attempts of other jobs that have to end for the new one."""
+    replaces: bool = False
+    """Whether jobs that waited have ended for the new one."""
     place: int = 0
     """In the call: of the job that is refused."""
     twin: int | None = None
@@ -472,9 +474,8 @@ class Store(
         """Queue a final job again: counters of failures and losses back to 0, attempts go on.
 
         What was skipped or held because of it is BLOCKED again, and so on down. The job itself does not
-        wait for those it depends on.
-        Its total time is counted anew. WRONG_STATE when it is not final, is to be deleted, or its
-        deadline has passed.
+        wait for those it depends on. Its total time is counted anew. WRONG_STATE when it is not final,
+        is to be deleted, or its deadline has passed.
         """
 
     async def hold_job(self, key: JobKey, *, now: dt.datetime) -> Job | Refusal:

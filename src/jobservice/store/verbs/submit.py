@@ -186,6 +186,7 @@ async def _insert(
             await _remember_stand_in(tx, call, stood_for, known)
             return stood_for
     stopped: tuple[Fence, ...] = ()
+    replaces = False
     if is_bounded or call.has_policy or unique.replaced:
         await inserts.write()
         room = Room()
@@ -202,9 +203,12 @@ async def _insert(
             await make_room(tx, room, call.new[0], call.created_us)
             stopped = await give_way(tx, place, call.new[0], call.created_us)
             await replace(tx, call.new[0], unique.replaced, call.created_us)
+            replaces = bool(room.giving_way or place.yielding or unique.replaced)
         call = _at(call, place.claim_key)
         await inserts.look_again()
-    return await _standing(tx, _accept(call, inserts, known, stopped), call)
+    answer = _accept(call, inserts, known)
+    answer = dataclasses.replace(answer, stopped=stopped, replaces=replaces)
+    return await _standing(tx, answer, call)
 
 
 def _no_parent(call: InsertCall, inserts: _Inserts) -> Inserted | None:
@@ -212,16 +216,14 @@ def _no_parent(call: InsertCall, inserts: _Inserts) -> Inserted | None:
     return Inserted(Insertion.NO_PARENT, (), missing=absent) if absent else None
 
 
-def _accept(
-    call: InsertCall, inserts: _Inserts, known: _Known, stopped: tuple[Fence, ...] = ()
-) -> Inserted:
+def _accept(call: InsertCall, inserts: _Inserts, known: _Known) -> Inserted:
     """Have the jobs of a call created, unless they are only to be judged."""
     judged = judge(call.family, inserts.parents)
     if not call.validate_only:
         inserts.add(call, judged)
         _remember(call, known, call.answered)
     arrivals = {call.job_ids[index]: each.arrival for index, each in judged.items()}
-    return Inserted(Insertion.CREATED, call.answered, arrivals, stopped=stopped)
+    return Inserted(Insertion.CREATED, call.answered, arrivals)
 
 
 async def _standing(tx: Transaction, answer: Inserted, call: InsertCall) -> Inserted:
