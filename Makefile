@@ -28,8 +28,8 @@ check: setup static-checks  ## Lint, types, import contracts, and the quick test
 test: setup  ## Every check and every test there is, PostgreSQL included
 	@$(MAKE) --keep-going static-checks all-tests debian-tests
 
-explore: setup  ## Try the property tests and state machines with new random examples, twenty minutes long
-	$(BIN)/pytest -m hypothesis --hypothesis-profile explore --quiet --numprocesses $(WORKERS) --dist loadgroup
+explore: setup  ## Try the property tests and state machines with new random examples, for ten minutes
+	$(BIN)/pytest -m hypothesis --hypothesis-profile explore --timeout 1200 --quiet --numprocesses $(WORKERS) --dist loadgroup
 
 demo: setup  ## Start the service, run real jobs on real data, show what became of them
 	$(BIN)/python -m demo

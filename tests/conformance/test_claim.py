@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 
+from jobservice.clock import to_us
 from jobservice.model.attempt import Cause
 from jobservice.model.event import EventKind
 from jobservice.model.job import AttemptState
@@ -88,7 +89,7 @@ async def test_a_higher_priority_goes_first(store: Store) -> None:
 async def test_a_long_wait_outweighs_priority(store: Store) -> None:
     old = new_job(created_at=NOW, priority=0)
     young = new_job(created_at=at(AGEING_S_PER_POINT * 10 + 1), priority=10)
-    assert claim_key(0, old.created_at) < claim_key(10, young.created_at)
+    assert claim_key(0, to_us(old.created_at)) < claim_key(10, to_us(young.created_at))
     await insert(store, young, old)
     assert await claimed_ids(store, 1) == [old.job_id]
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from jobservice.clock import to_us
 from jobservice.model.event import EventKind
 from jobservice.model.job import Job, NewJob
 from jobservice.model.lifecycle import State
@@ -55,7 +56,7 @@ async def test_to_the_top_and_to_the_bottom(store: Store) -> None:
 
 
 def test_no_priority_and_no_age_reaches_beyond_the_top_and_the_bottom() -> None:
-    first, last = claim_key(100, at(-(10**9))), claim_key(-100, at(10**9))
+    first, last = claim_key(100, to_us(at(-(10**9)))), claim_key(-100, to_us(at(10**9)))
     assert top_key(0) < first
     assert last < bottom_key(0)
 

@@ -96,7 +96,7 @@ class Modelled:
         """The same, at a place by priority and age."""
         self.wait(now)
         self.queued_at = queued_at
-        self.claim_key = claim_key(self.spec.priority, queued_at)
+        self.claim_key = claim_key(self.spec.priority, to_us(queued_at))
 
     def end(self, state: State, now: dt.datetime) -> None:
         """It is final."""
@@ -177,7 +177,7 @@ class Model:
         """A job comes to be."""
         spec, created_at = new.spec, new.created_at
         queued_at = new.queued_at or created_at
-        standing = claim_key(spec.priority, queued_at) if place is None else place
+        standing = claim_key(spec.priority, to_us(queued_at)) if place is None else place
         job = Modelled(new.tenant, new.job_id, spec, created_at, queued_at, standing)
         job.start_at = starts_at(spec, created_at)
         job.expires = expires_at(spec, job.start_at or created_at)

@@ -183,7 +183,7 @@ class Everybody(Workers):
         if isinstance(answer, Job):
             job.edits += 1
             job.spec = dataclasses.replace(job.spec, **edits)
-            job.claim_key = claim_key(job.spec.priority, job.queued_at)
+            job.claim_key = claim_key(job.spec.priority, to_us(job.queued_at))
 
     def move(self, job: Modelled, beside: Modelled, move: Move) -> None:
         now, is_beside = self.model.now, move in {Move.BEFORE, Move.AFTER}

@@ -7,7 +7,7 @@ import dataclasses
 import datetime as dt
 import enum
 
-from jobservice.clock import EPOCH, to_us
+from jobservice.clock import EPOCH
 
 AGEING_S_PER_POINT = 36
 """How many seconds of waiting are worth one point of priority.
@@ -17,9 +17,9 @@ is never passed by work that came more than an hour later, so its wait is bounde
 """
 
 
-def claim_key(priority: int, queued_at: dt.datetime) -> int:
-    """Where a job stands: smaller goes first, and equal keys go by rank and job id."""
-    return to_us(queued_at) - priority * AGEING_S_PER_POINT * 1_000_000
+def claim_key(priority: int, queued_us: int) -> int:
+    """Where a job stands that waits since then: smaller first, and equal keys by rank and job id."""
+    return queued_us - priority * AGEING_S_PER_POINT * 1_000_000
 
 
 _BEYOND = 1 << 61

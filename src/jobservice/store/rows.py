@@ -183,7 +183,7 @@ def job_row(job: NewJob) -> Columns:
         job.state,
         start_us,
         created_us,
-        claim_key(spec.priority, job.created_at) if job.claim_key is None else job.claim_key,
+        claim_key(spec.priority, created_us) if job.claim_key is None else job.claim_key,
         created_us if job.queued_at is None else to_us(job.queued_at),
         created_us,
         counted_us,

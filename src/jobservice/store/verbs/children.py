@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jobservice.clock import from_us
 from jobservice.model.event import EventKind
 from jobservice.model.graph import (
     Condition,
@@ -381,7 +380,7 @@ async def _advance(
             continue
         kind = EventKind.UPDATED if child.start_us is not None else EventKind.DUE
         position = _tell_event(tx, child, kind, State.SCHEDULED, now_us)
-        place = claim_key(child.priority, from_us(now_us))
+        place = claim_key(child.priority, now_us)
         if child.start_us is None:
             due.append((*child.key, position, place, now_us, now_us))
         else:
@@ -411,7 +410,7 @@ def settled_row(tx: Transaction, child: Child, ready: int, now_us: int) -> Row:
         child.reason,
         child.message,
         child.dependent,
-        claim_key(child.priority, from_us(now_us)),
+        claim_key(child.priority, now_us),
         now_us,
         child.start_us,
         child.ended_us,

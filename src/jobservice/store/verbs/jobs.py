@@ -159,7 +159,7 @@ async def _release(tx: Transaction, now_us: int, limit: int) -> int:
                 attempt_count,
             )
         )
-        place = claim_key(priority, from_us(start_us))
+        place = claim_key(priority, start_us)
         rows.append((tenant, job_id, position, place, start_us, now_us))
     await change(tx, "release_due", rows)
     return len(rows)
@@ -329,7 +329,7 @@ async def _write_edits(tx: Transaction, changes: Sequence[_Edit], now_us: int) -
     rows = []
     for each in changes:
         spec, job = each.spec, each.job
-        place = claim_key(spec.priority, from_us(job.queued_us))
+        place = claim_key(spec.priority, job.queued_us)
         start_us, told_us, counted_us = job.start_us, None, job.counted_us
         if "start_after" in each.edits:
             start_us = told_us = counted_us = max(now_us, us_or_none(spec.start_after) or 0)
@@ -463,14 +463,14 @@ def _released(tx: Transaction, ids: Ids, job: Asked, now_us: int) -> Row:
         job.dependent = FREED
     if job.dependent == GOVERNED:  # held for what it depends on: it may run from now on, regardless
         job.dependent, queued_us = FREED, now_us
-    place = claim_key(job.priority, from_us(queued_us))
+    place = claim_key(job.priority, queued_us)
     state = State.QUEUED if start_us is None else State.SCHEDULED
     position = job.tell(tx, ids, EventKind.RELEASED, state, now_us)
     return (*ids, position, state, job.dependent, place, queued_us, start_us, now_us)
 
 
 def _released_to_blocked(tx: Transaction, ids: Ids, job: Asked, now_us: int) -> Row:
-    state, place = State.BLOCKED, claim_key(job.priority, from_us(job.queued_us))
+    state, place = State.BLOCKED, claim_key(job.priority, job.queued_us)
     position = job.tell(tx, ids, EventKind.RELEASED, state, now_us)
     return (*ids, position, state, GOVERNED, place, job.queued_us, job.start_us, now_us)
 

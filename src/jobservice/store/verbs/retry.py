@@ -3,7 +3,6 @@
 import collections
 from collections.abc import Mapping, Sequence
 
-from jobservice.clock import from_us
 from jobservice.model.array import COUNTED
 from jobservice.model.event import EventKind
 from jobservice.model.job import Job
@@ -40,7 +39,7 @@ async def retry_all(tx: Transaction, calls: Sequence[tuple[JobKey, int]]) -> lis
             return Refusal.WRONG_STATE
         if job.array_id is not None and (ids[0], job.array_id) not in open_arrays:
             return Refusal.WRONG_STATE
-        place = claim_key(job.priority, from_us(now_us))
+        place = claim_key(job.priority, now_us)
         position = job.tell(tx, ids, EventKind.RETRIED, State.QUEUED, now_us)
         rows.append((*ids, position, place, now_us))
         if job.has_children:
