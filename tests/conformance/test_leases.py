@@ -115,6 +115,21 @@ async def test_an_extended_lease_lives_on(store: Store) -> None:
     ]
 
 
+async def test_a_late_call_does_not_shorten_a_lease(store: Store) -> None:
+    [fence] = await run(store, 1)
+    await store.extend_leases([fence], lease_until=at(60))
+    assert await store.extend_leases([fence], lease_until=at(40)) == [LeaseAnswer.KEPT]
+    assert await store.expire_leases(settle, now=at(59.999), limit=10) == []
+    assert await store.expire_leases(settle, now=at(60), limit=10) == [fence]
+
+
+async def test_a_lease_by_a_clock_that_was_far_ahead_is_put_right(store: Store) -> None:
+    [fence] = await run(store, 1)
+    await store.extend_leases([fence], lease_until=at(3_660))
+    await store.extend_leases([fence], lease_until=at(60))
+    assert await store.expire_leases(settle, now=at(60), limit=10) == [fence]
+
+
 async def test_a_holder_hears_of_a_stop(store: Store) -> None:
     [fence] = await run(store)
     await store.request_stop([StopRequest(fence.tenant, fence.job_id)], now=at(1))

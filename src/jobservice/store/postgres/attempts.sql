@@ -87,9 +87,12 @@ WHERE jobs.tenant = unclaimed.tenant AND jobs.job_id = unclaimed.job_id
     AND jobs.state = {State.RUNNING} AND jobs.attempt_started_us IS NULL
 
 -- name: extend_leases
--- Prolong leases.
+-- Prolong leases. One that ends later already is left, for this call may come from a server that stood
+-- still on its way here; but not for more than a minute: then a clock was set back.
 UPDATE jobs
-SET lease_until_us = extended.lease_until_us
+SET lease_until_us = CASE
+        WHEN jobs.lease_until_us - extended.lease_until_us BETWEEN 0 AND 60000000
+        THEN jobs.lease_until_us ELSE extended.lease_until_us END
 FROM (SELECT * FROM rows(tenant text, job_id text, lease_until_us bigint)) AS extended
 WHERE jobs.tenant = extended.tenant AND jobs.job_id = extended.job_id
     AND jobs.lease_until_us + 0 IS NOT NULL
