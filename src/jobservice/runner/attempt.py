@@ -265,7 +265,7 @@ class Attempt:
         if left_s > 0:
             self.tree.terminate()
         elif failpoint.mutant("runner.kills_parent_alone"):
-            with contextlib.suppress(ProcessLookupError):
+            if self.exit is None:  # else the pid may be another's by now
                 os.kill(self.pid, signal.SIGKILL)
         else:
             self.tree.kill()
