@@ -15,6 +15,7 @@ from jobservice.store.port import Insertion, RequestKey
 from jobservice.store.postgres.inserters import CONNECTIONS, ENOUGH_JOBS
 from jobservice.store.postgres.store import PostgresStore
 from tests.conformance.values import (
+    NOW,
     TENANT,
     claim,
     end,
@@ -99,6 +100,24 @@ async def test_one_large_submit_leaves_the_other_connection_to_the_next(
     assert not future.done()
     await other.execute("COMMIT")  # the request is another's
     assert await future is Insertion.REPEATED
+
+
+async def test_what_a_queue_may_refuse_waits_its_turn_behind_the_writer(
+    store: PostgresStore, other: asyncpg.Connection
+) -> None:
+    await store.save_queue(
+        TENANT, "bounded", {"max_depth": 1}, create=True, edit_version=None, now=NOW
+    )
+    keyed = [new_job(concurrency_keys=(ConcurrencyKey("k"),))]
+    future = await stuck(store, other, "r", keyed)
+    bounded = asyncio.ensure_future(store.insert_jobs([new_job(queue="bounded")]))
+    await insert_some(store, 3)
+    await insert_some(store, 3)  # the connection that the other call went by has got on since
+    assert not bounded.done()
+    await other.execute("ROLLBACK")
+    assert await future is Insertion.CREATED
+    assert (await bounded).insertion is Insertion.CREATED
+    assert (await store.insert_jobs([new_job(queue="bounded")])).insertion is Insertion.QUEUE_FULL
 
 
 async def test_a_request_that_is_sent_twice_at_once_makes_its_jobs_once(

@@ -2,15 +2,16 @@
 
 Nothing else waits behind a large submit: neither claims nor the ends of attempts. And while PostgreSQL
 writes one batch over one connection, the rows of the next are made for another. What other jobs decide
-about (dependencies, keys, what is unique) goes with everything else over the connection of the writer:
-there nobody of this server is in its way.
+about (dependencies, keys, what is unique, queues with bounds) goes with everything else over the
+connection of the writer: there nobody of this server is in its way.
 """
 
 from collections.abc import Sequence
 
+from jobservice.store.port import Inserted
 from jobservice.store.postgres.writer import Writer
-from jobservice.store.verbs.submit import InsertCall
-from jobservice.store.verbs.transaction import Answer, Verb
+from jobservice.store.verbs.submit import InsertCall, insert_unbounded
+from jobservice.store.verbs.transaction import Verb
 
 CONNECTIONS = 2
 """A third one gains nothing: commits come one after the other, in the order of their positions."""
@@ -27,14 +28,16 @@ class Inserters:
         self._jobs = [0] * len(own)
         """How many are under way on each."""
 
-    async def run(self, verb: Verb[InsertCall, Answer], call: InsertCall) -> Answer:
+    async def run(self, verb: Verb[InsertCall, Inserted], call: InsertCall) -> Inserted:
         """Have a call run and committed; durable when this returns. Raises what `Writer.run` does."""
-        if not call.is_plain:
-            return await self._writer.run(verb, call)
+        answer = await self._insert(call) if call.is_plain else None
+        return await self._writer.run(verb, call) if answer is None else answer
+
+    async def _insert(self, call: InsertCall) -> Inserted | None:
         free = [n for n, jobs in enumerate(self._jobs) if jobs < ENOUGH_JOBS]
         chosen = free[0] if free else self._jobs.index(min(self._jobs))
         self._jobs[chosen] += len(call.jobs)
         try:
-            return await self._own[chosen].run(verb, call)
+            return await self._own[chosen].run(insert_unbounded, call)
         finally:
             self._jobs[chosen] -= len(call.jobs)

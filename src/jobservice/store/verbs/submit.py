@@ -113,9 +113,28 @@ def insert_call(
 
 async def insert_jobs(tx: Transaction, calls: Sequence[InsertCall]) -> list[Inserted]:
     """Store the jobs of calls that are not repeats."""
+    bounded = await _bounded(tx, calls)
+    if bounded:
+        await tx.alone()
+    return await _insert_all(tx, calls, bounded)
+
+
+async def insert_unbounded(tx: Transaction, calls: Sequence[InsertCall]) -> list[Inserted | None]:
+    """What `insert_jobs` does, but for those calls whose queues may refuse them: they have no answer."""
+    bounded = await _bounded(tx, calls)
+    taken = [
+        not any((call.tenant, each.queue) in bounded for each in call.coming) for call in calls
+    ]
+    done = [call for call, is_taken in zip(calls, taken, strict=True) if is_taken]
+    answers = iter(await _insert_all(tx, done, _NO_NAMES))
+    return [next(answers) if is_taken else None for is_taken in taken]
+
+
+async def _insert_all(
+    tx: Transaction, calls: Sequence[InsertCall], bounded: Collection[tuple[str, str]]
+) -> list[Inserted]:
     known = await _known_requests(tx, calls)
     inserts = _Inserts(tx, await find_parents(tx, {key for c in calls for key in c.family.outside}))
-    bounded = await _bounded(tx, calls)
     answers = []
     for call in calls:
         answer = _repeat(call, known)
@@ -256,13 +275,9 @@ def _without(call: InsertCall, unique: Uniqueness) -> InsertCall:
 
 
 async def _bounded(tx: Transaction, calls: Sequence[InsertCall]) -> set[tuple[str, str]]:
-    """The queues of the calls that may refuse jobs; nobody else adds to them until the commit."""
-    bounded = await find_bounded(
-        tx, [(call.tenant, each.queue) for call in calls for each in call.coming]
-    )
-    if bounded:
-        await tx.alone()
-    return bounded
+    """The queues of the calls that may refuse jobs."""
+    queues = [(call.tenant, each.queue) for call in calls for each in call.coming]
+    return await find_bounded(tx, queues)
 
 
 async def _place(tx: Transaction, call: InsertCall, leaving: Collection[str]) -> Place:
