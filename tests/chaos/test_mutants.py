@@ -12,7 +12,7 @@ from jobservice.errors import SetupError
 from jobservice.mutants import NAMES, VARIABLE, Mutants
 from tests.arch import tree
 
-pytestmark = pytest.mark.xdist_group("mutants")  # they need not wait for those that mind the time
+pytestmark = pytest.mark.xdist_group("suites")  # they need not wait for those that mind the time
 
 CAUGHT_BY = {
     "adopt.forgets": "worker/test_loop.py::test_a_restarted_worker_adopts_what_runs",

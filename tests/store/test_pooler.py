@@ -46,6 +46,7 @@ def url(postgres: Postgres) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.xdist_group("suites")
 def test_the_whole_suite_of_the_port() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "tests/conformance"],
