@@ -1,4 +1,4 @@
-"""What holds for every test: which of them may share the machine with others."""
+"""What holds for every test: its examples, and the PostgreSQL server that it may use."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,20 +9,6 @@ from hypothesis import HealthCheck, settings
 
 from tests.folders import folder_in_memory
 from tests.postgres import Databases, close_shared, shared_postgres
-
-TESTS = Path(__file__).parent
-ISOLATED = {
-    "arch",
-    "blobs",
-    "conformance",
-    "engine",
-    "machine",
-    "model",
-    "testing",
-    "wire",
-    "worker",
-}
-"""Folders whose tests touch no process and no clock but their own: they run side by side."""
 
 settings.register_profile(
     "same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -40,14 +26,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Say what the tests can be told besides."""
     text = "write the files in tests/store/plans anew, with the plans of now"
     parser.addoption("--renew-plans", action="store_true", help=text)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that start processes, and so mind the time, on one worker of pytest-xdist."""
-    for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        if folder not in ISOLATED and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("processes"))
 
 
 def pytest_unconfigure() -> None:
