@@ -26,7 +26,10 @@ check: setup static-checks  ## Lint, types, import contracts, and the quick test
 	$(BIN)/pytest $(QUICK) -m "not slow" --hypothesis-profile quick --quiet --numprocesses $(WORKERS)
 
 test: setup  ## Every check and every test there is, PostgreSQL included
-	@$(MAKE) --keep-going static-checks all-tests debian-tests
+	@code=0; \
+	$(MAKE) --keep-going --jobs 2 --output-sync static-checks debian-tests || code=$$?; \
+	$(MAKE) all-tests || code=$$?; \
+	exit $$code
 
 explore: setup  ## Try the property tests and state machines with new random examples, for ten minutes
 	$(BIN)/pytest -m hypothesis --hypothesis-profile explore --timeout 1200 --quiet --numprocesses $(WORKERS) --dist loadgroup
