@@ -12,7 +12,7 @@ from jobservice.model.limit import ConcurrencyKey
 from jobservice.model.spec import Dependency
 from jobservice.model.unique import UniqueKey
 from jobservice.store.port import Insertion, RequestKey
-from jobservice.store.postgres.inserters import CONNECTIONS, ENOUGH_JOBS
+from jobservice.store.postgres.inserters import CONNECTIONS, LARGE
 from jobservice.store.postgres.store import PostgresStore
 from tests.conformance.values import (
     NOW,
@@ -75,7 +75,7 @@ async def test_nothing_waits_behind_large_submits(
     store: PostgresStore, other: asyncpg.Connection
 ) -> None:
     [job] = await insert_some(store)
-    large = [[new_job() for _ in range(ENOUGH_JOBS)] for _ in range(CONNECTIONS)]
+    large = [[new_job() for _ in range(LARGE)] for _ in range(CONNECTIONS)]
     futures = [await stuck(store, other, f"r{n}", jobs) for n, jobs in enumerate(large)]
     [claimed] = await claim(store)
     assert claimed.fence.job_id == job.job_id
@@ -92,11 +92,11 @@ async def test_nothing_waits_behind_large_submits(
     assert await asyncio.gather(*futures) == [Insertion.CREATED] * CONNECTIONS
 
 
-async def test_one_large_submit_leaves_the_other_connection_to_the_next(
+async def test_one_large_submit_leaves_the_other_connection_to_the_next_one(
     store: PostgresStore, other: asyncpg.Connection
 ) -> None:
-    future = await stuck(store, other, "r", [new_job() for _ in range(ENOUGH_JOBS)])
-    await insert(store, *[new_job() for _ in range(3)])
+    future = await stuck(store, other, "r", [new_job() for _ in range(LARGE)])
+    await insert(store, *[new_job() for _ in range(LARGE)])
     assert not future.done()
     await other.execute("COMMIT")  # the request is another's
     assert await future is Insertion.REPEATED
@@ -106,13 +106,14 @@ async def test_what_a_queue_may_refuse_waits_its_turn_behind_the_writer(
     store: PostgresStore, other: asyncpg.Connection
 ) -> None:
     await store.save_queue(
-        TENANT, "bounded", {"max_depth": 1}, create=True, edit_version=None, now=NOW
+        TENANT, "bounded", {"max_depth": LARGE}, create=True, edit_version=None, now=NOW
     )
     keyed = [new_job(concurrency_keys=(ConcurrencyKey("k"),))]
     future = await stuck(store, other, "r", keyed)
-    bounded = asyncio.ensure_future(store.insert_jobs([new_job(queue="bounded")]))
-    await insert_some(store, 3)
-    await insert_some(store, 3)  # the connection that the other call went by has got on since
+    many = [new_job(queue="bounded") for _ in range(LARGE)]
+    bounded = asyncio.ensure_future(store.insert_jobs(many))
+    for _ in range(CONNECTIONS):  # the connection that it went by at first has got on since
+        await insert_some(store, LARGE)
     assert not bounded.done()
     await other.execute("ROLLBACK")
     assert await future is Insertion.CREATED
@@ -124,10 +125,10 @@ async def test_a_request_that_is_sent_twice_at_once_makes_its_jobs_once(
     store: PostgresStore,
 ) -> None:
     request = RequestKey("r", DIGEST)
-    twice = [[new_job() for _ in range(ENOUGH_JOBS)] for _ in range(CONNECTIONS)]
+    twice = [[new_job() for _ in range(LARGE)] for _ in range(CONNECTIONS)]
     first, second = await asyncio.gather(
         *[store.insert_jobs(jobs, request=request) for jobs in twice]
     )
     assert {first.insertion, second.insertion} == {Insertion.CREATED, Insertion.REPEATED}
     assert first.job_ids == second.job_ids
-    assert len(await claim(store, 1_000)) == ENOUGH_JOBS
+    assert len(await claim(store, 1_000)) == LARGE

@@ -1,4 +1,4 @@
-"""New jobs, over connections of their own.
+"""Many new jobs at once, over connections of their own.
 
 Nothing else waits behind a large submit: neither claims nor the ends of attempts. And while PostgreSQL
 writes one batch over one connection, the rows of the next are made for another. What other jobs decide
@@ -15,8 +15,8 @@ from jobservice.store.verbs.transaction import Verb
 
 CONNECTIONS = 2
 """A third one gains nothing: commits come one after the other, in the order of their positions."""
-ENOUGH_JOBS = 100
-"""With fewer under way on a connection new ones go there too, and share its next commit."""
+LARGE = 50
+"""Calls with fewer jobs share the commits of the writer: they hold nothing up."""
 
 
 class Inserters:
@@ -30,12 +30,12 @@ class Inserters:
 
     async def run(self, verb: Verb[InsertCall, Inserted], call: InsertCall) -> Inserted:
         """Have a call run and committed; durable when this returns. Raises what `Writer.run` does."""
-        answer = await self._insert(call) if call.is_plain else None
+        is_apart = len(call.jobs) >= LARGE and call.is_plain
+        answer = await self._insert(call) if is_apart else None
         return await self._writer.run(verb, call) if answer is None else answer
 
     async def _insert(self, call: InsertCall) -> Inserted | None:
-        free = [n for n, jobs in enumerate(self._jobs) if jobs < ENOUGH_JOBS]
-        chosen = free[0] if free else self._jobs.index(min(self._jobs))
+        chosen = self._jobs.index(min(self._jobs))
         self._jobs[chosen] += len(call.jobs)
         try:
             return await self._own[chosen].run(insert_unbounded, call)
