@@ -125,7 +125,7 @@ async def test_a_request_that_is_sent_twice_at_once_makes_its_jobs_once(
     store: PostgresStore,
 ) -> None:
     request = RequestKey("r", DIGEST)
-    twice = [[new_job() for _ in range(LARGE)] for _ in range(CONNECTIONS)]
+    twice = [[new_job() for _ in range(LARGE)] for _ in range(2)]
     first, second = await asyncio.gather(
         *[store.insert_jobs(jobs, request=request) for jobs in twice]
     )

@@ -13,8 +13,8 @@ from jobservice.store.postgres.writer import Writer
 from jobservice.store.verbs.submit import InsertCall, insert_unbounded
 from jobservice.store.verbs.transaction import Verb
 
-CONNECTIONS = 2
-"""A third one gains nothing: commits come one after the other, in the order of their positions."""
+CONNECTIONS = 4
+"""With more of them they are in each other's way, at the ends of the same indexes."""
 LARGE = 50
 """Calls with fewer jobs share the commits of the writer: they hold nothing up."""
 

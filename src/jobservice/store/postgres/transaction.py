@@ -76,6 +76,14 @@ class Transaction(Savepoints):
         self._events: list[tuple[int, EventRow]] = []
         self._kept: list[tuple[str, Sequence[Row]]] = []
 
+    async def begin(self, settings: str) -> None:
+        """Begin, with what has to be said in the same round trip."""
+        await self._connection.execute(settings)
+
+    async def commit(self) -> None:
+        """Make it durable."""
+        await self._connection.execute("COMMIT")
+
     async def lock_first(self, batch: Calls) -> None:
         """Lock the unique keys, schedules and jobs that calls are about, in the order of all servers.
 

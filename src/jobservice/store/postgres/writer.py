@@ -22,6 +22,7 @@ import asyncpg
 
 from jobservice.errors import DeadlineExceeded, Deposed, StoreBusy, StoreUnavailable
 from jobservice.failpoints import failpoint
+from jobservice.store.postgres.at_once import AtOnce, NotAtOnce, fits_at_once
 from jobservice.store.postgres.connect import (
     STATEMENT_PART,
     Connection,
@@ -30,6 +31,7 @@ from jobservice.store.postgres.connect import (
     is_away,
     met_another,
     refusal,
+    was_undone,
 )
 from jobservice.store.postgres.floors import Floors
 from jobservice.store.postgres.transaction import Transaction
@@ -72,6 +74,7 @@ class Writer:
         self._statement_s = deadline_s * STATEMENT_PART
         first = in_transaction(url, self._statement_s)
         self._begin = f"BEGIN; {first}" if first else "BEGIN"
+        self._is_session = not first
         self._group = Group(waiting_limit=waiting_limit, deadline_s=deadline_s)
         self._group.too_slow = StoreBusy  # others may be served all the same
         self.floors: Floors = Floors() if beside is None else beside.floors
@@ -150,6 +153,9 @@ class Writer:
 
     async def _try_once(self, batch: Calls) -> bool:
         try:
+            if self._is_session and fits_at_once(batch):
+                with contextlib.suppress(NotAtOnce):
+                    return await self._transact(batch, run_together, at_once=True)
             return await self._transact(batch, run_together)
         except Exception as error:
             if _ends_all(error):
@@ -162,16 +168,18 @@ class Writer:
     async def _apart(self, batch: Calls) -> bool:
         return await self._transact(batch, functools.partial(run_apart, fault=_fault_of_call))
 
-    async def _transact(self, batch: Calls, run: _Run) -> bool:
+    async def _transact(self, batch: Calls, run: _Run, *, at_once: bool = False) -> bool:
         connection = await self._connected()
-        transaction = Transaction(connection, self.floors)
+        transaction = (AtOnce if at_once else Transaction)(connection, self.floors)
         try:
-            await connection.execute(self._begin + _in_step(batch))
+            await transaction.begin(self._begin + _in_step(batch))
             obeyed = await _obeyed(transaction, batch)
             await transaction.lock_first(obeyed)
             await run(transaction, obeyed)
             await transaction.flush()
             failpoint("store.before_commit")
+        except NotAtOnce:
+            raise
         except TimeoutError:
             self._drop(connection)  # it does not even end a statement, so it ends no transaction
             raise
@@ -179,9 +187,9 @@ class Writer:
             await self._roll_back(connection)
             raise
         try:
-            await connection.execute("COMMIT")
+            await transaction.commit()
         except asyncpg.PostgresError as error:
-            if is_away(error):
+            if is_away(error) and not was_undone(error):
                 self._drop(connection)
                 raise _Unknown from error
             raise
