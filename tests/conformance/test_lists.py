@@ -13,6 +13,7 @@ from jobservice.model.job import Job, Progress
 from jobservice.model.lifecycle import ACTIVE, FINAL, LIVE, WAITING, State
 from jobservice.model.spec import Command
 from jobservice.store.port import (
+    JobKey,
     JobQuery,
     Order,
     ProgressReport,
@@ -180,6 +181,41 @@ async def test_the_history_is_cut_by_time(store: Store) -> None:
     found = await names(store, Order.ENDED_DESC, ended_from=at(101), ended_before=at(103))
     assert found == ["d", "b"]
     assert await names(store, Order.ENDED_DESC, ended_from=at(103)) == ["j", "a"]
+
+
+@pytest.mark.parametrize("order", [Order.CREATED_ASC, Order.CREATED_DESC])
+async def test_jobs_that_end_between_two_pages_are_on_one_page(store: Store, order: Order) -> None:
+    jobs = await insert_some(store, 9)
+    query = JobQuery(TENANT, order, EVERY)
+    first = await store.list_jobs(query, limit=4, cursor=None)
+    claims = await claim(store, 9)
+    ending = [each.fence for each in claims[::2]]  # before the cursor and behind it
+    await start(store, *ending)
+    await finish(store, *[end(each) for each in ending])
+    second = await store.list_jobs(query, limit=9, cursor=first.cursor)
+    assert second.cursor is None
+    found = [each.job_id for each in (*first.jobs, *second.jobs)]
+    assert found == [each.job_id for each in (jobs if order is Order.CREATED_ASC else jobs[::-1])]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 20])
+@pytest.mark.parametrize("states", [EVERY, FINAL, ACTIVE])
+async def test_targets_are_those_made_before_an_instant(
+    store: Store, states: frozenset[State], limit: int
+) -> None:
+    await many_states(store)
+    query = JobQuery(TENANT, Order.CREATED_ASC, states, created_before=at(9))
+    found: list[JobKey] = []
+    behind = None
+    for _ in range(20):
+        page = await store.find_targets(query, behind=behind, limit=limit)
+        found += page.jobs
+        behind = page.place
+        if behind is None:
+            break
+    jobs = [await store.find_job(each) for each in found]
+    asked = {EVERY: "abcdefghi", FINAL: "abdf", ACTIVE: "ceghi"}
+    assert [each and each.spec.name for each in jobs] == list(asked[states])
 
 
 async def test_a_basic_read_leaves_variables_and_input_out(store: Store) -> None:

@@ -31,7 +31,7 @@ RENEW = "--renew-plans"
 NOTHING = "reads no table"
 TENANT = "t"
 PARTS = {
-    "list_basic", "list_full", "list_ids", "walk_all", "walk_active", "walk_live", "walk_ended",
+    "list_basic", "list_full", "list_ids", "walk_active", "walk_closed", "walk_live", "walk_ended",
 }  # fmt: skip
 """What `lists.py` puts together: the plans of lists are those of what comes of it."""
 

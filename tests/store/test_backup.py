@@ -84,7 +84,7 @@ def spoil(file: Path) -> None:
     """Damage an index, as a disk might."""
     connection = apsw.Connection(str(file))
     page: int = connection.execute(
-        "SELECT rootpage FROM sqlite_schema WHERE name = 'jobs_created'"
+        "SELECT rootpage FROM sqlite_schema WHERE name = 'jobs_active'"
     ).get
     size: int = connection.execute("PRAGMA page_size").get
     connection.close()

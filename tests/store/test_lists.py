@@ -12,7 +12,18 @@ from jobservice.store.port import JobQuery, Order
 from jobservice.store.sqlite.connect import open_reader
 from jobservice.store.sqlite.reads import list_jobs
 from jobservice.store.sqlite.store import SqliteStore
-from tests.conformance.values import TENANT, ended, insert_some
+from tests.conformance.values import (
+    TENANT,
+    at,
+    claim,
+    end,
+    ended,
+    finish,
+    insert,
+    insert_some,
+    new_job,
+    start,
+)
 
 STEP = 100
 """How many instructions of SQLite's machine are counted at once."""
@@ -43,6 +54,8 @@ def cost(reader: apsw.Connection, query: JobQuery, cursor: str | None = None) ->
 
 QUERIES = {
     "newest": JobQuery(TENANT, Order.CREATED_DESC, frozenset(State)),
+    "oldest": JobQuery(TENANT, Order.CREATED_ASC, frozenset(State)),
+    "newest that ended": JobQuery(TENANT, Order.CREATED_DESC, FINAL),
     "active": JobQuery(TENANT, Order.CREATED_ASC, frozenset(State) - FINAL),
     "running": JobQuery(TENANT, Order.CREATED_ASC, frozenset({State.RUNNING})),
     "history": JobQuery(TENANT, Order.ENDED_DESC, FINAL),
@@ -67,6 +80,19 @@ async def test_a_page_costs_the_same_with_ten_times_the_history(
     for _ in range(9):
         await ended(store, 300)
     assert cost(reader, QUERIES[name]) <= before * 1.2 + 10 * STEP
+
+
+@pytest.mark.parametrize("order", [Order.CREATED_ASC, Order.CREATED_DESC])
+async def test_a_page_of_jobs_that_ended_walks_over_no_others(
+    store: SqliteStore, reader: apsw.Connection, order: Order
+) -> None:
+    await insert(store, *[new_job(created_at=at(n)) for n in range(5)])
+    fences = [each.fence for each in await claim(store, 5)]
+    await start(store, *fences)
+    await finish(store, *[end(each) for each in fences])
+    await insert_some(store, 50)  # all of them between the first and the second
+    page = list_jobs(reader, JobQuery(TENANT, order, FINAL), 5, None, walk=10)
+    assert len(page.jobs) == 5
 
 
 async def test_a_page_that_walked_far_enough_ends_with_a_cursor(

@@ -7,9 +7,10 @@ import apsw
 import pytest
 
 from jobservice.errors import SetupError
+from jobservice.model.lifecycle import ACTIVE, FINAL, State
 from jobservice.model.spec import Command, JobSpec
 from jobservice.store.migrations import migrations
-from jobservice.store.port import JobKey
+from jobservice.store.port import JobKey, JobQuery, Order
 from jobservice.store.sqlite.connect import check_version, open_reader, open_writer
 from jobservice.store.sqlite.migrate import (
     MIGRATIONS,
@@ -187,6 +188,30 @@ async def test_what_was_kept_by_the_first_schema_can_be_told(path: Path) -> None
     assert found is not None
     assert found.spec == JobSpec(Command(("true",)), name="new")
     assert await store.find_submitted([key]) == [JobSpec(Command(("true",)), name="old")]
+    await store.close()
+
+
+async def test_jobs_of_before_are_in_the_indexes_of_lists(path: Path) -> None:
+    """Up to 0020 one index had all jobs; then each is in that of the active or of the final ones."""
+    connection = open_writer(path)
+    upgrade_connection(connection, path, migrations(MIGRATIONS)[:20])
+    connection.executemany(
+        "INSERT INTO jobs (tenant, job_id, state, ended_us, created_us, revision, last_position,"
+        " attempt_count, epoch, claim_key, queued_us, edit_version, updated_us, priority, stop_grace_us,"
+        " retry, queue, name, labels) VALUES ('t', ?, ?, ?, ?, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1,"
+        " '[1,1000000,2.0,600000000,5]', 'default', 'n', '{}')",
+        [(f"j{n}", 4 if n % 2 else 7, None if n % 2 else 9, n) for n in range(1, 7)],
+    )
+    connection.execute(
+        "INSERT INTO job_specs (tenant, job_id, cluster, output_limit_bytes, work_dir, argv, env)"
+        """ SELECT tenant, job_id, 'local', 1, '', '["true"]', '{}' FROM jobs"""
+    )
+    connection.close()
+    store = await SqliteStore.open(path)
+    for states, expected in ((frozenset(State), "123456"), (FINAL, "246"), (ACTIVE, "135")):
+        query = JobQuery("t", Order.CREATED_ASC, states)
+        page = await store.list_jobs(query, limit=9, cursor=None)
+        assert [each.job_id for each in page.jobs] == [f"j{n}" for n in expected]
     await store.close()
 
 

@@ -11,7 +11,9 @@ import asyncpg
 import pytest
 
 from jobservice.errors import SetupError
+from jobservice.model.lifecycle import ACTIVE, FINAL, State
 from jobservice.store.migrations import migrations
+from jobservice.store.port import JobQuery, Order
 from jobservice.store.postgres import migrate
 from jobservice.store.postgres.migrate import MIGRATIONS, check, upgrade
 from jobservice.store.postgres.store import PostgresStore
@@ -131,6 +133,30 @@ async def test_an_upgrade_that_is_cut_off_anywhere_is_made_good(empty: str) -> N
     store = await PostgresStore.open(empty)
     await insert_some(store)
     assert len(await claim(store)) == 1
+    await store.close()
+
+
+async def test_jobs_of_before_are_in_the_indexes_of_lists(empty: str, tmp_path: Path) -> None:
+    """Up to 0020 one index had all jobs; then each is in that of the active or of the final ones."""
+    await upgrade(empty, folder_up_to(tmp_path / "before", 20))
+    connection = await asyncpg.connect(empty)
+    await connection.execute(
+        "INSERT INTO jobs (tenant, job_id, state, ended_us, created_us, revision, attempt_count, epoch,"
+        " claim_key, queued_us, edit_version, updated_us, priority, stop_grace_us, retry, queue, name,"
+        " labels) SELECT 't', 'j' || n, CASE WHEN n % 2 = 0 THEN 7 ELSE 4 END,"
+        " CASE WHEN n % 2 = 0 THEN 9 END, n, 1, 0, 0, 1, 1, 1, 1, 0, 1, '[1,1000000,2.0,600000000,5]',"
+        " 'default', 'n', '{}' FROM generate_series(1, 6) AS n"
+    )
+    await connection.execute(
+        "INSERT INTO job_specs (tenant, job_id, cluster, output_limit_bytes, work_dir, argv, env)"
+        """ SELECT tenant, job_id, 'local', 1, '', '["true"]', '{}' FROM jobs"""
+    )
+    await connection.close()
+    store = await PostgresStore.open(empty)
+    for states, expected in ((frozenset(State), "123456"), (FINAL, "246"), (ACTIVE, "135")):
+        query = JobQuery("t", Order.CREATED_ASC, states)
+        page = await store.list_jobs(query, limit=9, cursor=None)
+        assert [each.job_id for each in page.jobs] == [f"j{n}" for n in expected]
     await store.close()
 
 

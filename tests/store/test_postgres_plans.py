@@ -167,6 +167,24 @@ async def test_the_plans_are_those_that_are_kept(
     compare("postgres", plans, pytestconfig)
 
 
+MERGED = re.compile(r"(list: created, (old|new)est first|targets: all)(, filtered)?(, behind)?$")
+"""Lists of jobs that are active and of such that are final."""
+
+
+@pytest.mark.parametrize("statistics", ["full", "drained", "none"])
+async def test_a_list_over_all_states_is_merged_from_two_walks(statistics: str) -> None:
+    """They are in order, so that it ends with the page, however many jobs there are."""
+    async with _connected(await _believing(statistics)) as connection:
+        plans = await _plans(connection)
+    merged = {name: tree for name, tree in plans.items() if MERGED.search(name)}
+    assert len(merged) == 16
+    for name, tree in merged.items():
+        [merge] = (node for node in nodes(tree) if node["Node Type"] == "Merge Append")
+        walks = [node["Index Name"] for node in merge["Plans"]]
+        assert walks == ["jobs_active", "jobs_closed"], name
+        assert not any("Sort" in node["Node Type"] for node in nodes(tree)), name
+
+
 async def test_a_lost_index_shows(fresh: Connection) -> None:
     rows = await fresh.fetch("SELECT indexrelname AS name FROM pg_stat_user_indexes")
     kept = "\n".join(chain.from_iterable(sections("postgres").values()))

@@ -192,7 +192,8 @@ def way_of(
     elif states <= LIVE:
         runs = [queries["walk_live"].text, queries["walk_open_arrays"].text]
     else:
-        runs = [queries["walk_active" if states <= ACTIVE else "walk_all"].text]
+        walks = [(ACTIVE, "walk_active"), (FINAL, "walk_closed")]
+        runs = [queries[name].text for walked, name in walks if states & walked]
     sign, direction = ">" if order in _FORWARD else "<", _direction(order)
     column = "ended_us" if order is Order.ENDED_DESC else "created_us"
     behind = f" AND ({column}, job_id) {sign} (:instant_us, :job_id)" if begun else ""

@@ -130,19 +130,19 @@ FROM walked
         SELECT * FROM jobs WHERE tenant = :tenant AND job_id = walked.job_id OFFSET 0) AS jobs
 WHERE true
 
--- name: walk_all
--- All jobs.
-SELECT created_us AS instant_us, job_id FROM jobs
-WHERE tenant = :tenant
-
 -- name: walk_active
 -- Jobs that are not final.
 SELECT created_us AS instant_us, job_id FROM jobs
 WHERE tenant = :tenant AND ended_us IS NULL
 
+-- name: walk_closed
+-- Jobs that are final.
+SELECT created_us AS instant_us, job_id FROM jobs
+WHERE tenant = :tenant AND ended_us IS NOT NULL
+
 -- name: walk_live
 -- Jobs that have a lease: few, so they may be sorted. OFFSET 0 keeps PostgreSQL from looking for them along
--- an index of all jobs, which has them in order.
+-- an index of all jobs of the tenant, as by its key.
 SELECT created_us AS instant_us, job_id
 FROM (SELECT tenant, created_us, job_id FROM jobs WHERE lease_until_us IS NOT NULL OFFSET 0) AS live
 WHERE tenant = :tenant

@@ -107,15 +107,15 @@ SELECT walked.instant_us, walked.job_id
 FROM walked CROSS JOIN jobs
 WHERE jobs.tenant = :tenant AND jobs.job_id = walked.job_id
 
--- name: walk_all
--- All jobs.
-SELECT created_us AS instant_us, job_id FROM jobs
-WHERE tenant = :tenant
-
 -- name: walk_active
 -- Jobs that are not final.
 SELECT created_us AS instant_us, job_id FROM jobs
 WHERE tenant = :tenant AND ended_us IS NULL
+
+-- name: walk_closed
+-- Jobs that are final.
+SELECT created_us AS instant_us, job_id FROM jobs
+WHERE tenant = :tenant AND ended_us IS NOT NULL
 
 -- name: walk_live
 -- Jobs that have a lease: few, so they may be sorted.
