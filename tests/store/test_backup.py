@@ -55,19 +55,20 @@ async def test_a_backup_is_of_one_instant_while_others_write(
     store: SqliteStore, path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = Command(("true",), stdin=bytes(100_000))
-    await insert_some(store, 300, command=large)  # copying takes longer than many commits
     monkeypatch.setattr(module, "PAGES_A_STEP", 1)
-    copying = asyncio.create_task(asyncio.to_thread(backup, path, file, force=False))
-    written = 0
-    while not copying.done():
-        await insert_some(store, 10)  # a commit during it neither waits nor makes it begin again
-        written += 10
-    size, found = await copying, look_at(file)
-    assert size == found.st_size
-    assert written >= 50
-    assert 300 <= count(file) <= 300 + written
+    before = written = 0
+    while written < 50:  # until copying takes longer than some commits
+        before += written + 300
+        await insert_some(store, 300, command=large)
+        written = 0
+        copying = asyncio.create_task(asyncio.to_thread(backup, path, file, force=True))
+        while not copying.done():
+            await insert_some(store, 10)  # it neither waits nor makes the copy begin again
+            written += 10
+        assert await copying == look_at(file).st_size
+    assert before <= count(file) <= before + written
     assert count(file) % 10 == 0
-    assert stat.S_IMODE(found.st_mode) == 0o600
+    assert stat.S_IMODE(look_at(file).st_mode) == 0o600
 
 
 def test_a_backup_replaces_nothing_unless_told_to(path: Path, file: Path) -> None:
