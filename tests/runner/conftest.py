@@ -29,6 +29,14 @@ def host(request: pytest.FixtureRequest, short_dir: Path) -> Iterator[Host]:
 
 
 @pytest.fixture
+def other_host(host: Host) -> Iterator[Host]:
+    """One more with the same containment, with another directory."""
+    folder = tempfile.TemporaryDirectory(prefix="jsr-")
+    with folder as directory, hosted(Path(directory), host.containment) as made:
+        yield made
+
+
+@pytest.fixture
 def plain_host(short_dir: Path) -> Iterator[Host]:
     """A host whose containment does not matter."""
     with hosted(short_dir, "auto") as made:

@@ -125,6 +125,26 @@ def test_a_killed_runner_loses_its_attempts_and_leaves_none_alive(host: Host) ->
         assert end["message"]
 
 
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_what_runs_for_another_directory_is_left_alone(
+    host: Host, other_host: Host, is_moved: bool
+) -> None:
+    """As of a service that was restored beside the first: it has attempts of the same jobs."""
+    daemons = []
+    for each in (host, other_host):
+        each.begin().start(each.order("same", "setsid sleep 600 & echo $! >&2; exec sleep 600"))
+        wait_until(lambda each=each: each.stderr("same").endswith(b"\n"))  # type: ignore[misc]
+        daemons.append(int(each.stderr("same")))
+    host.kill()
+    if is_moved:
+        host.attempts = host.attempts.rename(host.directory / "moved")
+    assert host.begin().end_of("same")["cause"] == "lost"
+    wait_until(lambda: is_gone(daemons[0]))
+    assert not is_gone(daemons[1])
+    [line] = other_host.connect().hello["attempts"]
+    assert line["phase"] == "running"
+
+
 @pytest.mark.parametrize("name", [n for n in failpoint.NAMES if n != failpoint.UPGRADING])
 def test_a_start_has_one_end_wherever_the_runner_dies(host: Host, name: str) -> None:
     worker = host.begin(failpoint=name)

@@ -107,12 +107,23 @@ class Recovery:
         return [(pid, started) for pid, started in pairs if processes.is_alive(pid, started)]
 
     def _is_ours(self, pid: int) -> bool:
-        """Whether a process was started as part of an attempt of this data directory."""
+        """Whether a process was started as part of an attempt of this data directory.
+
+        Another one may have an attempt with the same key: a service that was restored beside the first.
+        """
         variables = processes.environment_of(pid)
-        if variables.get("JOBSERVICE_ATTEMPT_KEY") in self._entries:
-            return True
         progress = variables.get("JOBSERVICE_PROGRESS", "")
+        if variables.get("JOBSERVICE_ATTEMPT_KEY") in self._entries:
+            return not self._is_elsewhere(progress)
         return progress.startswith(f"{self._root}/") and processes.shares_our_files(pid)
+
+    def _is_elsewhere(self, progress: str) -> bool:
+        """Whether a progress file is one of another data directory that is there."""
+        root = os.path.dirname(os.path.dirname(os.path.dirname(progress)))
+        try:
+            return not os.path.samefile(root, self._root)
+        except OSError:  # it was moved, or there is no path
+            return False
 
     def report(self, attempts: Attempts) -> None:
         """Every attempt that had no end is lost now."""
