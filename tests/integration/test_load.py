@@ -19,9 +19,9 @@ from jobservice.testing.server import Server
 from jobservice.testing.wait import wait_until
 from tests.integration.conftest import Serve
 
-CLIENTS, OPERATIONS = 16, 500
+CLIENTS, OPERATIONS, OPERATIONS_POSTGRES = 16, 500, 200
 SEED = 20_261
-CYCLES = 1_000
+CYCLES, CYCLES_POSTGRES = 1_000, 300
 BEGINNING = "p0"
 
 
@@ -45,7 +45,7 @@ class Actor:
         self.number = number
         self.done = History()
 
-    def run(self) -> History:
+    def run(self, operations: int) -> History:
         actions = {
             self.create: 5,
             self.create_many: 1,
@@ -58,7 +58,7 @@ class Actor:
             self.delete: 2,
         }
         with self.client:
-            for step in range(OPERATIONS):
+            for step in range(operations):
                 [action] = self.random.choices(list(actions), list(actions.values()))
                 action(f"c{self.number}-{step}")
                 self.done.counts[action.__name__] += 1
@@ -123,14 +123,15 @@ class Actor:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_sixteen_clients_find_again_all_that_they_did(serve: Serve) -> None:
+def test_sixteen_clients_find_again_all_that_they_did(serve: Serve, database: str | None) -> None:
+    operations = OPERATIONS if database is None else OPERATIONS_POSTGRES
     server = serve("--slots", "8").start()
     with ThreadPoolExecutor(CLIENTS) as threads:
         actors = [Actor(server.unix_address, number) for number in range(CLIENTS)]
-        histories = list(threads.map(Actor.run, actors))
+        histories = list(threads.map(lambda actor: actor.run(operations), actors))
     expected = {job_id: name for each in histories for job_id, name in each.names.items()}
     deleted = {job_id for each in histories for job_id in each.deleted}
-    assert sum(sum(each.counts.values()) for each in histories) == CLIENTS * OPERATIONS
+    assert sum(sum(each.counts.values()) for each in histories) == CLIENTS * operations
     assert deleted
     assert not deleted & set(expected)
     with Client(server.unix_address) as client:
@@ -161,7 +162,8 @@ def attempts(server: Server) -> list[Path]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_rapid_creates_and_deletes_leave_nothing(serve: Serve) -> None:
+def test_rapid_creates_and_deletes_leave_nothing(serve: Serve, database: str | None) -> None:
+    cycles = CYCLES if database is None else CYCLES_POSTGRES
     server = serve("--slots", "4").start()
     process = psutil.Process(server.pid)
 
@@ -172,7 +174,7 @@ def test_rapid_creates_and_deletes_leave_nothing(serve: Serve) -> None:
     with Client(server.unix_address) as client, ThreadPoolExecutor(8) as threads:
         list(threads.map(cycle, range(100)))
         descriptors = process.num_fds()
-        list(threads.map(cycle, range(CYCLES)))
+        list(threads.map(cycle, range(cycles)))
         assert list(client.list()) == []
         assert process.num_fds() <= descriptors + 8
         assert server.job_processes() == []
