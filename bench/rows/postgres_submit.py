@@ -1,6 +1,7 @@
 """Durable submits in batches on PostgreSQL, beside a bare insert of the same rows, and beside peers."""
 
 import asyncio
+import dataclasses
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +16,7 @@ from bench.report import Ratio, Row, Samples, per_round
 from bench.workplace import Workplace
 from jobservice.clock import SystemClock
 from jobservice.engine.submit import new_job
+from jobservice.model.array import ArraySpec
 from jobservice.model.ids import RANDOM_BITS, job_id
 from jobservice.model.job import NewJob
 from jobservice.model.spec import Command, JobSpec
@@ -30,6 +32,9 @@ from jobservice.store.verbs.transaction import Row as Values
 BATCH = 100
 IN_FLIGHT = 4
 SPEC = JobSpec(command=Command(("/bin/true", "of", "the", "bench")))
+ARRAY = dataclasses.replace(
+    SPEC, array=ArraySpec(BATCH, tuple(f"item {n} of the bench" for n in range(BATCH)))
+)
 DEADLINE_S = 30.0
 TABLES = "insert_jobs", "insert_specs"
 """The statements whose rows the bare insert writes, as one row each job."""
@@ -52,6 +57,7 @@ async def _measure(place: Workplace) -> list[Row]:
     store = await PostgresStore.open(url)
     sides: dict[str, Callable[[], Awaitable[float]]] = {
         "ours": lambda: submit_batches(store, calls),
+        "arrays": lambda: submit_batches(store, calls, _array),
         "bare": lambda: bare.insert(calls, 1),
         "bare, in flight": lambda: bare.insert(calls, IN_FLIGHT),
         "pgqueuer": lambda: _enqueue(pgqueuer, calls, BATCH, IN_FLIGHT),
@@ -66,13 +72,15 @@ async def _measure(place: Workplace) -> list[Row]:
             found[name].append(await sides[name]())
     await store.close()
     await bare.close()
-    ours = Samples(found["ours"], "jobs/s")
 
-    def row(name: str, what: str, side: str, ratio: Ratio, unit: str, *notes: str) -> Row:
-        return Row(name, what, ours, Samples(found[side], unit), ratio, notes)
+    def row(
+        name: str, what: str, side: str, ratio: Ratio, unit: str, *notes: str, ours: str = "ours"
+    ) -> Row:
+        samples = Samples(found[ours], "jobs/s")
+        return Row(name, what, samples, Samples(found[side], unit), ratio, notes)
 
-    def against(side: str) -> Sequence[float]:
-        return per_round(found["ours"], found[side])
+    def against(side: str, ours: str = "ours") -> Sequence[float]:
+        return per_round(found[ours], found[side])
 
     return [
         row(
@@ -85,6 +93,7 @@ async def _measure(place: Workplace) -> list[Row]:
             f"ours writes rows of {len(TABLES) + 1} tables with all their indexes, the bare insert all"
             " columns of the job and its command into one table with its primary key alone, in a loop;"
             f" {IN_FLIGHT} batches are in flight at ours and at PgQueuer",
+            "the indices of an array become jobs when their turn comes: see the row of arrays",
         ),
         row(
             "",
@@ -94,29 +103,45 @@ async def _measure(place: Workplace) -> list[Row]:
             "rows/s",
         ),
         row("", "… / PgQueuer", "pgqueuer", Ratio(against("pgqueuer"), required=1.0), "jobs/s"),
+        row(
+            "",
+            f"arrays of {BATCH} items / PgQueuer, which has as many payloads for one entrypoint",
+            "pgqueuer",
+            Ratio(against("pgqueuer", "arrays")),
+            "jobs/s",
+            ours="arrays",
+        ),
         row("", "… / Procrastinate", "procrastinate", Ratio(against("procrastinate")), "jobs/s"),
     ]
 
 
-async def submit_batches(store: PostgresStore, calls: int) -> float:
-    """Jobs a second through the store."""
+def _jobs(rng: random.Random) -> list[NewJob]:
+    now = SystemClock().now()
+    first = rng.getrandbits(RANDOM_BITS - 1)
+    unix_ms = int(now.timestamp() * 1000)
+    ids = [job_id(unix_ms, first + n) for n in range(BATCH)]  # as `engine.submit` has them
+    return [new_job("default", each, SPEC, now) for each in ids]
+
+
+def _array(rng: random.Random) -> list[NewJob]:
+    now = SystemClock().now()
+    new_id = job_id(int(now.timestamp() * 1000), rng.getrandbits(RANDOM_BITS - 1))
+    return [new_job("default", new_id, ARRAY, now)]
+
+
+async def submit_batches(
+    store: PostgresStore, calls: int, make: Callable[[random.Random], list[NewJob]] = _jobs
+) -> float:
+    """Jobs a second through the store, as many a call, however a call says it."""
     rng = random.Random(calls)
 
     async def some() -> None:
         for _ in range(calls // IN_FLIGHT):
-            await store.insert_jobs(_jobs(rng))
+            await store.insert_jobs(make(rng))
 
     begin = time.perf_counter()
     await asyncio.gather(*[some() for _ in range(IN_FLIGHT)])
     return calls // IN_FLIGHT * IN_FLIGHT * BATCH / (time.perf_counter() - begin)
-
-
-def _jobs(rng: random.Random) -> list[NewJob]:
-    now = SystemClock().now()
-    unix_ms = int(now.timestamp() * 1000)
-    first = rng.getrandbits(RANDOM_BITS - 1)
-    ids = [job_id(unix_ms, first + n) for n in range(BATCH)]  # as `engine.submit` has them
-    return [new_job("default", each, SPEC, now) for each in ids]
 
 
 async def _enqueue(peer: Peer, calls: int, *how: int) -> float:
