@@ -191,8 +191,12 @@ class Cluster:
         """The sessions of PostgreSQL."""
         if self.postgres is None:
             return []
-        found = psutil.Process(self.postgres.pid).children()
-        return [each for each in found if "test_" in " ".join(each.cmdline())]
+        found = []
+        for each in psutil.Process(self.postgres.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "test_" in " ".join(each.cmdline()):
+                    found.append(each)
+        return found
 
 
 def signal_all(processes: Sequence[psutil.Process], number: int) -> None:

@@ -39,6 +39,8 @@ class Restarts:
     """Jobs that ended per second while nothing was wrong, the median."""
     recovered_s: Sequence[float]
     """After each start: how long until the throughput was nearly the usual one again."""
+    cut_short_s: Sequence[float]
+    """How long the database was up where it was killed again before that."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +89,14 @@ def measure_restarts(seed: int, restarts: int) -> Restarts:
         if end > begun
     )  # fmt: skip
     *starts, over = back_at
-    recovered = [
-        recovery(ends, at, until, usual)
-        for at, until in zip(starts, [*starts[1:], over], strict=True)
-    ]
-    return Restarts(seed, verdict, usual, recovered)
+    recovered, cut_short = [], []
+    for at, until in zip(starts, [*starts[1:], over], strict=True):
+        found = recovery(ends, at, until, usual)
+        if found is None:
+            cut_short.append((until - at) / _NS)
+        else:
+            recovered.append(found)
+    return Restarts(seed, verdict, usual, recovered, cut_short)
 
 
 def _ends(history: History) -> list[int]:
@@ -104,13 +109,16 @@ def rate(ends: Sequence[int], begun: int, end: int) -> float:
     return count / ((end - begun) / _NS)
 
 
-def recovery(ends: Sequence[int], back_at: int, until: int, usual: float) -> float:
-    """How long after the return of the database the throughput was that of before, in seconds."""
+def recovery(ends: Sequence[int], back_at: int, until: int, usual: float) -> float | None:
+    """How long after the return of the database the throughput was that of before, in seconds.
+
+    None where it was not before `until`.
+    """
     span, step = int(SPAN_S * _NS), _NS // 10
     for at in range(back_at, until - span, step):
         if rate(ends, at, at + span) >= ENOUGH * usual:
             return (at - back_at) / _NS
-    return float("inf")
+    return None
 
 
 def measure_partitions(seed: int, partitions: int) -> Partitions:

@@ -69,17 +69,18 @@ def _totals(results: Sequence[Result]) -> Iterable[str]:
 
 def _figures(restarts: Restarts | None, partitions: Partitions | None) -> Iterable[str]:
     if restarts is not None:
-        slowest, verdict = max(restarts.recovered_s), restarts.verdict
+        verdict, again, short = restarts.verdict, restarts.recovered_s, restarts.cut_short_s
         yield "## PostgreSQL killed and started under load\n"
         yield "Up for 5 to 40 s, down for up to 2 s; two servers with jobs that end at once.\n"
         yield _table(
             ("figure", "value"),
             [
-                ("restarts", str(len(restarts.recovered_s))),
+                ("restarts", str(len(again) + len(short))),
                 ("jobs", f"{verdict.jobs:,}"),
                 ("findings", _findings(verdict)),
                 ("usual throughput", f"{restarts.usual:.0f} jobs/s"),
-                ("90 % of it again after", f"{slowest:.1f} s at the longest"),
+                ("90 % of it again after", f"{max(again, default=0):.1f} s at the longest"),
+                ("killed again before that", _cut_short(short)),
                 ("seed", str(restarts.seed)),
             ],
         )
@@ -103,6 +104,12 @@ def _figures(restarts: Restarts | None, partitions: Partitions | None) -> Iterab
                 ("seed", str(partitions.seed)),
             ],
         )
+
+
+def _cut_short(up_s: Sequence[float]) -> str:
+    if not up_s:
+        return "never"
+    return f"{len(up_s)} times, up for {max(up_s):.1f} s at the longest"
 
 
 def _findings(verdict: Verdict) -> str:

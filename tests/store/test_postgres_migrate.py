@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import shutil
 from collections.abc import AsyncIterator
@@ -32,9 +33,10 @@ FROM information_schema.columns WHERE table_schema = 'public'
 async def empty(postgres: Postgres) -> AsyncIterator[str]:
     """The address of a database without a schema."""
     connection = await asyncpg.connect(postgres.url())
-    await connection.execute("CREATE DATABASE without_a_schema")
-    yield postgres.url("without_a_schema")
-    await connection.execute("DROP DATABASE without_a_schema WITH (FORCE)")
+    name = f"without_a_schema_{os.getpid()}"
+    await connection.execute(f"CREATE DATABASE {name}")
+    yield postgres.url(name)
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await connection.close()
 
 
