@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from jobservice.store.postgres.store import PostgresStore
 from jobservice.store.sqlite.store import SqliteStore
+from tests.postgres import Postgres
 
 
 @pytest.fixture
@@ -20,3 +22,13 @@ async def store(path: Path) -> AsyncIterator[SqliteStore]:
     opened = await SqliteStore.open(path)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def postgres_store(postgres: Postgres) -> AsyncIterator[PostgresStore]:
+    """An empty store on PostgreSQL."""
+    url = await postgres.lend()
+    opened = await PostgresStore.open(url)
+    yield opened
+    await opened.close()
+    await postgres.take_back(url)

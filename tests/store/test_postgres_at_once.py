@@ -27,12 +27,8 @@ READS, ONE, WHOLE = "SELECT wanted.n", "WITH part_0 AS (INSERT INTO events", "BE
 
 
 @pytest.fixture
-async def store(postgres: Postgres) -> AsyncIterator[PostgresStore]:
-    url = await postgres.lend()
-    opened = await PostgresStore.open(url)
-    yield opened
-    await opened.close()
-    await postgres.take_back(url)
+def store(postgres_store: PostgresStore) -> PostgresStore:
+    return postgres_store
 
 
 @pytest.fixture

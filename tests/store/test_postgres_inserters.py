@@ -25,18 +25,13 @@ from tests.conformance.values import (
     key_of,
     new_job,
 )
-from tests.postgres import Postgres
 
 DIGEST = b"\1" * 32
 
 
 @pytest.fixture
-async def store(postgres: Postgres) -> AsyncIterator[PostgresStore]:
-    url = await postgres.lend()
-    opened = await PostgresStore.open(url)
-    yield opened
-    await opened.close()
-    await postgres.take_back(url)
+def store(postgres_store: PostgresStore) -> PostgresStore:
+    return postgres_store
 
 
 @pytest.fixture
