@@ -146,6 +146,19 @@ def test_a_run_timeout_stops_the_tree(host: Host) -> None:
     assert 200_000_000 <= end["ended_at_ns"] - end["started_at_ns"] < 3_000_000_000
 
 
+def test_a_stop_reaches_the_main_process_before_its_children(host: Host) -> None:
+    """Else a shell sees its child die of the stop and exits, as if by itself, with a code."""
+    worker = host.begin()
+    keys = [f"m{n}" for n in range(60)]
+    for n, key in enumerate(keys):
+        worker.start(host.order(key, f"{'sleep 600 & ' * (n % 8)} echo up; sleep 600; exit 9"))
+    for key in keys:
+        wait_until(lambda key=key: host.stdout(key) == b"up\n")
+    worker.stop(*keys)
+    ends = [worker.end_of(key) for key in keys]
+    assert {(end["cause"], end["signal"]) for end in ends} == {("stop", signal.SIGTERM)}
+
+
 def test_a_killed_supervisor_loses_its_tree_and_nothing_else(
     short_dir: Path, compiled: Path
 ) -> None:

@@ -165,11 +165,15 @@ class CgroupTree:
         self._had_term: set[int] = set()
 
     def terminate(self) -> None:
+        """TERM to all that had none yet, the main process first.
+
+        A shell that sees its child die of the signal before it has its own exits with a code.
+        """
         self.signalled = self.signalled or self.pid > 0
         before = self._pool.pids_of(self.slot) - self._had_term
         if not before:
             return
-        for pid in before:
+        for pid in sorted(before, key=lambda pid: (pid != self.pid, pid)):
             processes.send_signal(pid, signal.SIGTERM, self._is_member)
         self._had_term |= before
 
