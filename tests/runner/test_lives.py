@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import zlib
@@ -143,6 +144,48 @@ def test_what_runs_for_another_directory_is_left_alone(
     assert not is_gone(daemons[1])
     [line] = other_host.connect().hello["attempts"]
     assert line["phase"] == "running"
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_copy_leaves_alone_what_runs_for_the_original(
+    host: Host, other_host: Host, is_running: bool
+) -> None:
+    """As somebody makes it to try an upgrade: `cp -a` of the data directory of a running service."""
+    worker = host.begin()
+    worker.start(
+        host.order("ran", "exit 3"), host.order("runs", "setsid sleep 600 & echo $! >&2; wait")
+    )
+    worker.end_of("ran")
+    wait_until(lambda: host.stderr("runs").endswith(b"\n"))
+    daemon = int(host.stderr("runs"))
+    if not is_running:
+        host.kill()
+    outlives = is_running or host.containment == "cgroup"
+    copy(host.directory, other_host.directory)
+    for is_second in (False, True):  # that one finds a journal that was written here
+        if is_second:
+            other_host.kill()
+        theirs = other_host.begin()
+        assert theirs.end_of("ran")["exit_code"] == 3
+        end = theirs.end_of("runs")
+        assert (end["cause"], end["stderr_bytes"]) == ("lost", len(host.stderr("runs")))
+    assert is_gone(daemon) == (not outlives)
+    if is_running:
+        assert {each["phase"] for each in host.connect().hello["attempts"]} == {"running", "ended"}
+    else:
+        assert host.begin().end_of("runs")["cause"] == "lost"
+        assert is_gone(daemon)
+
+
+def copy(original: Path, directory: Path) -> None:
+    """All that `cp -a` copies of a data directory."""
+    shutil.copytree(
+        original,
+        directory,
+        symlinks=True,
+        dirs_exist_ok=True,
+        ignore=lambda _, names: [name for name in names if name.endswith(".sock")],
+    )
 
 
 @pytest.mark.parametrize("name", [n for n in failpoint.NAMES if n != failpoint.UPGRADING])

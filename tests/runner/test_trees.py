@@ -152,8 +152,7 @@ def test_a_stop_reaches_the_main_process_before_its_children(host: Host) -> None
     keys = [f"m{n}" for n in range(60)]
     for n, key in enumerate(keys):
         worker.start(host.order(key, f"{'sleep 600 & ' * (n % 8)} echo up; sleep 600; exit 9"))
-    for key in keys:
-        wait_until(lambda key=key: host.stdout(key) == b"up\n")
+    wait_until(lambda: all(host.stdout(key) == b"up\n" for key in keys))
     worker.stop(*keys)
     ends = [worker.end_of(key) for key in keys]
     assert {(end["cause"], end["signal"]) for end in ends} == {("stop", signal.SIGTERM)}

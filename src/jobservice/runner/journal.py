@@ -6,7 +6,8 @@ job lives anyway and the attempts are lost by their boot id. A line that is dama
 attempts are found by the others, or by their environment. The file is compacted when it is large and
 mostly history.
 
-    {"runner": {incarnation, boot_id, pid, start}}          first, and after each compaction
+    {"runner": {incarnation, boot_id, directory, data_id, pid, start}}
+                                                            first, and after each compaction
     {"intents": [[key, directory], …]}                      BEFORE their processes are started
     {"spawned": [[key, pid, start_ticks, started_at_ns], …]}
     {"ended":   [End, …]}                                   kept until acknowledged

@@ -30,7 +30,7 @@ from .cgroup import CgroupContainment
 from .containment import Containment
 from .processes import start_time
 from .reactor import Reactor
-from .recovery import Recovery
+from .recovery import Recovery, disown, original_of
 from .service import Identity, Service
 from .spawn import UMASK, Directories
 from .subreaper import SubreaperContainment
@@ -123,7 +123,6 @@ class Program:
         self._directory = os.path.abspath(flags.dir)
         os.makedirs(self._directory, 0o700, exist_ok=True)
         self._lock = state["lock"] if state else self._take_lock()
-        self._data_id = self._read_data_id()
         self._boot_id = system.boot_id()
         system.become_subreaper()
         self._reactor = Reactor()
@@ -146,10 +145,16 @@ class Program:
         contents = journal.read(self._path("journal"))
         if contents.damaged:
             log.say(f"{contents.damaged} damaged lines of the journal were skipped")
+        root = os.path.abspath(self._flags.attempts)
+        original = original_of(contents, self._directory)
+        if original:
+            log.say(f"this is a copy of {original}: what runs for that is left alone")
+            disown(contents, root)
+        self._data_id = self._read_data_id(afresh=bool(original))
         recovery = Recovery(
             contents,
             self._data_id,
-            os.path.abspath(self._flags.attempts),
+            root,
             self._boot_id,
             locks=[
                 self._path(name) for name in os.listdir(self._directory) if name.startswith(LOCKS)
@@ -191,15 +196,12 @@ class Program:
                 os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
                 return fd
 
-    def _read_data_id(self) -> str:
-        """The id of the data directory, made once, so that a copy elsewhere is another one."""
-        path = self._path("id")
-        try:
-            with open(path, encoding="ascii") as file:
-                data_id = file.read().strip()
-        except FileNotFoundError:
-            data_id = ""
-        if len(data_id) != 16 or not data_id.isalnum():  # as made below
+    def _read_data_id(self, *, afresh: bool) -> str:
+        """The id of the data directory, made once, and `afresh` for a copy."""
+        path, data_id = self._path("id"), ""
+        with contextlib.suppress(FileNotFoundError), open(path, encoding="ascii") as file:
+            data_id = file.read().strip()
+        if afresh or len(data_id) != 16 or not data_id.isalnum():  # as made below
             data_id = os.urandom(8).hex()
             fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             os.write(fd, data_id.encode())
@@ -245,6 +247,7 @@ class Program:
 
     def _resume(self, state: dict[str, Any]) -> None:
         incarnation = state["incarnation"]
+        self._data_id = self._read_data_id(afresh=False)
         contents = journal.read(self._path("journal"))
         containment: Containment
         if state["containment_name"] == CgroupContainment.name:
@@ -272,6 +275,8 @@ class Program:
         return {
             "incarnation": incarnation,
             "boot_id": self._boot_id,
+            "directory": self._directory,
+            "data_id": self._data_id,
             "pid": os.getpid(),
             "start": start_time(os.getpid()),
         }

@@ -9,6 +9,10 @@ journal, by pid *and* start time *and* boot id, with their descendants; and, as 
 whose environment at their start names an attempt of the journal or a progress file beneath our root.
 No signal goes to a pid whose start time or boot is another.
 
+A copy of a data directory beside the original, as somebody makes it to try an upgrade, has a journal
+that names what runs for the original. The journal says where it was written, so a copy is told from a
+directory that was moved, and what it names is left alone.
+
 Without cgroups a process that emptied its environment and left its parents is found by none of these. It
 has a supervisor above it, which kills its tree when the runner dies; so the supervisors of dead runners
 are waited for, by the locks that they hold.
@@ -29,6 +33,24 @@ from .reactor import Reactor
 
 _LOOK_AGAIN_S = 0.02
 _LOOK_AGAIN_SLOWLY_S = 1.0
+
+
+def original_of(contents: journal.Contents, directory: str) -> str:
+    """Where the journal that we have a copy of is; empty if it was written here, or moved here."""
+    written: str = contents.runner.get("directory", "")  # an older runner did not say
+    try:
+        with open(f"{written}/id", encoding="ascii") as file:
+            is_there = file.read() == contents.runner["data_id"]
+        return written if is_there and not os.path.samefile(written, directory) else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def disown(contents: journal.Contents, attempts_root: str) -> None:
+    """Give what a copied journal has running an end of our own, in the next that is written."""
+    for key, entry in contents.entries.items():
+        if entry.end is None:
+            entry.end = _lost_end(key, entry, attempts_root, "It ran for the original.")
 
 
 class Recovery:
@@ -128,7 +150,8 @@ class Recovery:
     def report(self, attempts: Attempts) -> None:
         """Every attempt that had no end is lost now."""
         for key, entry in self._entries.items():
-            attempts.end_lost(key, _lost_end(key, entry))
+            end = _lost_end(key, entry, self._root, "The runner that watched it died.")
+            attempts.end_lost(key, end)
         self._entries = {}
 
     def announce(self, attempts: Attempts) -> None:
@@ -164,15 +187,23 @@ def _is_still(started: int) -> Callable[[int], bool]:
     return lambda pid: processes.start_time(pid) == started
 
 
-def _lost_end(key: str, entry: journal.Entry) -> End:
-    sizes = lost_sizes(entry.directory)
+def _lost_end(key: str, entry: journal.Entry, attempts_root: str, message: str) -> End:
+    sizes = lost_sizes(_here(entry.directory, attempts_root))
     return End(
         key,
         LOST,
         entry.started_at_ns,
         time.time_ns(),
-        message="The runner that watched it died.",
+        message=message,
         stdout_bytes=sizes[0],
         stderr_bytes=sizes[1],
         dropped_bytes=sizes[2],
     )
+
+
+def _here(directory: str, attempts_root: str) -> str:
+    """Where the directory of an attempt is now, if all of them were moved or copied."""
+    if not directory:
+        return ""
+    job, attempt = directory.split("/")[-2:]
+    return f"{attempts_root}/{job}/{attempt}"
