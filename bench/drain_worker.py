@@ -56,7 +56,7 @@ class _Counting(Leases):
     """Counts what is recorded, and knows when nothing is left."""
 
     def __init__(self, parts: Parts, *, lease_s: float) -> None:
-        super().__init__(parts, lease_s=lease_s)
+        super().__init__(parts, lease_s=lease_s, poll_s=lease_s)
         self._open = 0
         self._is_empty = False
         self.recorded, self.ended = 0, 0.0

@@ -13,6 +13,7 @@
         DuplicateJob            ALREADY_EXISTS        73   another job has the unique key
         QueueExists             ALREADY_EXISTS        73   there is a queue of this name
         ScheduleExists          ALREADY_EXISTS        73   another schedule has this name
+        WorkerElsewhere         ALREADY_EXISTS        73   a worker elsewhere says the same id
       EtagMismatch              ABORTED               75   the job was edited since it was read
       InvalidTransition         FAILED_PRECONDITION   65   the state of the job does not allow it
       QueueInUse                FAILED_PRECONDITION   65   a job waits or runs in the queue
@@ -153,6 +154,12 @@ class QueueExists(AlreadyExists):
     """There is a queue of this name already; change it instead."""
 
     reason = "QUEUE_EXISTS"
+
+
+class WorkerElsewhere(AlreadyExists):
+    """A worker on another host or in another directory has this id, and is heard of."""
+
+    reason = "WORKER_ELSEWHERE"
 
 
 class EtagMismatch(JobServiceError):

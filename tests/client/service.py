@@ -129,7 +129,7 @@ class Service:
         store = await SqliteStore.open(settings.database_path)
         parts = Parts(store, clock, random.Random(0), Signals())
         feed = ChangeFeed(store, capacity=1000, poll_s=settings.poll_s)
-        leases = Leases(parts, lease_s=settings.lease_s)
+        leases = Leases(parts, lease_s=settings.lease_s, poll_s=settings.poll_s)
         worker = Worker(
             info=WorkerInfo("w", slots=settings.slots, embedded=True),
             dispatcher=leases,

@@ -1,6 +1,8 @@
 """Workers: kept, heard of, drained, listed with what they hold, forgotten."""
 
-from jobservice.model.worker import COMPANY, Drain, Resources, WorkerInfo
+import dataclasses
+
+from jobservice.model.worker import COMPANY, Drain, Resources, Worker, WorkerInfo
 from jobservice.store.port import Store
 from tests.conformance.values import at, claim, end, finish, insert_some
 
@@ -17,6 +19,30 @@ async def test_a_worker_is_known_by_what_it_said_last(store: Store) -> None:
     again = await store.register_worker(other, now=at(5))
     assert (again.info, again.registered_at, again.contact_at) == (other, at(0), at(5))
     assert await store.find_worker("w1") == again
+
+
+async def test_an_id_that_is_said_elsewhere_is_not_taken_while_the_other_is_heard_of(
+    store: Store,
+) -> None:
+    here, there = (dataclasses.replace(INFO, origin=name, slots=n) for n, name in enumerate("ab"))
+    first = await store.register_worker(here, now=at(0))
+    assert (first.info, await store.register_worker(here, now=at(1))) == (here, await found(store))
+    before = await found(store)
+    assert await store.register_worker(there, now=at(2)) == before
+    await store.note_contact("w1", now=at(3))
+    heard = await found(store)
+    assert await store.register_worker(there, now=at(4), instead_of=before) == heard
+    assert (await store.register_worker(there, now=at(5), instead_of=heard)).info == there
+    assert await store.register_worker(here, now=at(6), instead_of=heard) == await found(store)
+    nowhere = dataclasses.replace(INFO, origin="")
+    assert (await store.register_worker(nowhere, now=at(7))).info == nowhere
+    assert (await store.register_worker(here, now=at(8))).info == here
+
+
+async def found(store: Store) -> Worker:
+    known = await store.find_worker("w1")
+    assert known is not None
+    return known
 
 
 async def test_a_contact_is_noted_of_those_who_are_known(store: Store) -> None:

@@ -12,7 +12,7 @@ from jobservice.clock import SystemClock
 from jobservice.engine.claim import Leases
 from jobservice.engine.parts import Parts, Signals
 from jobservice.engine.sweep import Sweeps
-from jobservice.engine.workers import register_worker
+from jobservice.engine.workers import Quiet, register_worker
 from jobservice.errors import JobServiceError, StoreFull, StoreUnavailable
 from jobservice.model.attempt import Fence
 from jobservice.model.lifecycle import State
@@ -60,10 +60,10 @@ class Bench:
                     break
 
     async def extend(self) -> None:
-        await Leases(self._parts, lease_s=LEASE_S).extend("w1", [self._fence])
+        await Leases(self._parts, lease_s=LEASE_S, poll_s=LEASE_S).extend("w1", [self._fence])
 
     async def register(self) -> None:
-        await register_worker(self._parts, WorkerInfo("w1"))
+        await register_worker(self._parts, WorkerInfo("w1"), Quiet.of(LEASE_S, LEASE_S))
 
     async def state(self) -> State:
         [job] = await self.store.find_jobs([key_of(self._fence)])

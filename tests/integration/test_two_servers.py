@@ -1,5 +1,6 @@
 """Two servers on one database: what one is asked for the other does at once, without a poll."""
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from jobservice.model.lifecycle import State
 from jobservice.testing.server import Server
 from tests.integration.bare import SLEEP, running
 from tests.integration.conftest import fresh_database, short_directory, tidy
+from tests.integration.remote import logged
 
 SELDOM = {"JOBSERVICE_POLL_S": "600", "JOBSERVICE_LEASE_S": "600"}
 """Whatever happens within the time of a test happens because of a hint."""
@@ -52,6 +54,24 @@ def test_a_watch_at_one_hears_what_the_other_does(servers: tuple[Server, Server]
         there.update(job, start_after=None)
         told = [each.kind for each in watching if isinstance(each, Event)]
     assert (told[0], told[-1]) == (EventKind.UPDATED, EventKind.SUCCEEDED)
+
+
+def test_one_with_the_data_directory_of_the_other_runs_nothing(
+    servers: tuple[Server, Server],
+) -> None:
+    _, back = servers
+    with Client(back.unix_address) as client:
+        job = running(client, client.create(SLEEP))
+        for directory in short_directory():
+            subprocess.run(["cp", "-a", f"{back.data_dir}/.", directory], check=True)
+            copy = Server(directory, "--slots", "2", env=SELDOM, database=back.database).start()
+            logged(copy, "worker_waits")
+            with Client(copy.unix_address) as there:
+                assert there.get(job).state is State.RUNNING
+            copy.stop()
+        assert (client.get(job).state, client.get(job).attempt_count) == (State.RUNNING, 1)
+        assert client.wait(client.create(["true"]), timeout=30).state is State.SUCCEEDED
+        assert client.cancel(job, wait=True).state is State.CANCELLED
 
 
 def test_a_schedule_that_one_makes_the_other_fires(servers: tuple[Server, Server]) -> None:

@@ -1,8 +1,10 @@
 """Workers on other hosts: real processes, killed, cut off, drained."""
 
+import contextlib
 import datetime as dt
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from jobservice.model.event import Event
 from jobservice.model.job import AttemptState
 from jobservice.model.worker import WorkerState
 from jobservice.testing.proxy import BLACK_HOLE, CALM, Proxy
-from jobservice.testing.server import Server
+from jobservice.testing.server import RemoteWorker, Server
 from jobservice.testing.wait import wait_until
 from jobservice.wire import messages as pb
 from jobservice.wire.stubs import WorkerServiceStub
@@ -28,6 +30,7 @@ from tests.integration.remote import (
     holder_of,
     is_gone,
     logged,
+    tidy_worker,
     until,
     witness,
 )
@@ -128,6 +131,42 @@ def test_a_worker_that_is_told_to_stops_its_jobs_and_hands_them_on(
     with at_work(server.tcp_address):
         until(client, job, 2)
         assert client.cancel(job, wait=True).state is State.CANCELLED
+
+
+def test_a_copy_of_a_worker_waits_until_the_original_is_silent(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    with at_work(server.tcp_address) as worker, copy_of(worker, server.tcp_address) as copy:
+        job, process = witness(client, tmp_path / "lock")
+        for _ in range(2):
+            copy.spawn()
+            logged(copy, "worker_waits")
+            assert "remove worker-id" in copy.log_path.read_text()
+            copy.stop()
+            copy.log_path.unlink()
+        copy.spawn()
+        logged(copy, "worker_waits")
+        assert client.get(job).attempt_count == 1
+        assert not is_gone(process)
+        worker.kill()
+        wait_until(copy.is_ready, timeout_s=4 * LEASE_S, what="the copy to be let in")
+        until(client, job, 2)
+        assert is_gone(process)
+        assert not (tmp_path / "lock.overlap").exists()
+        client.cancel(job)
+        client.wait(job, timeout=30)
+
+
+@contextlib.contextmanager
+def copy_of(worker: RemoteWorker, address: str) -> Iterator[RemoteWorker]:
+    """A worker with a copy of the data directory, not yet started."""
+    for directory in short_directory():
+        subprocess.run(["cp", "-a", f"{worker.data_dir}/.", directory], check=True)
+        copy = RemoteWorker(directory, address)
+        try:
+            yield copy
+        finally:
+            tidy_worker(copy)
 
 
 def test_who_never_registered_gets_nothing(server: Server) -> None:

@@ -122,7 +122,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.store = self.place.open()
         self.beginning = self.run(self.store.head_position())
         self.parts = Parts(self.store, self.clock, random.Random(0), Signals())
-        self.leases = Leases(self.parts, lease_s=LEASE_S)
+        self.leases = Leases(self.parts, lease_s=LEASE_S, poll_s=LEASE_S)
         self.sweeps = Sweeps(
             self.parts,
             remove_files=self.remove_files,

@@ -27,6 +27,7 @@ EXPECTED_DETAILS = {
     "SCHEDULE_NOT_FOUND": {"ResourceInfo"},
     "SCHEDULE_EXISTS": {"ResourceInfo"},
     "DUPLICATE_JOB": {"ResourceInfo"},
+    "WORKER_ELSEWHERE": {"ResourceInfo"},
     "STORE_FULL": {"RetryInfo"},
     "LIMIT_EXCEEDED": {"RetryInfo"},
     "QUEUE_FULL": {"RetryInfo"},

@@ -47,7 +47,7 @@ class Bench:
         self.clock = SystemClock()
         self.parts = Parts(store, self.clock, random.Random(0), Signals())
         self.executor = ScriptedExecutor(self.clock)
-        self.leases = Leases(self.parts, lease_s=30)
+        self.leases = Leases(self.parts, lease_s=30, poll_s=30)
 
     def worker(self, slots: int = 2) -> Worker:
         return Worker(

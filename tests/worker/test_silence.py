@@ -146,7 +146,7 @@ class Bench:
         self.store = store
         self.clock = JumpClock()
         self.parts = Parts(store, self.clock, random.Random(0), Signals())
-        self.leases = Leases(self.parts, lease_s=LEASE_S)
+        self.leases = Leases(self.parts, lease_s=LEASE_S, poll_s=LEASE_S)
         self.network = (Inside if embedded else Network)(self.leases, self.clock)
         self.executor = ScriptedExecutor(self.clock)
         self.sweeps = Sweeps(

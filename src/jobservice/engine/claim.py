@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from jobservice.engine.finish import settler
 from jobservice.engine.parts import Bell, Parts
-from jobservice.engine.workers import register_worker, unknown_worker
+from jobservice.engine.workers import Quiet, register_worker, unknown_worker
 from jobservice.errors import JobServiceError
 from jobservice.model.attempt import Fence
 from jobservice.model.lease import (
@@ -40,9 +40,10 @@ BETWEEN_LOOKS_S = 0.2
 class Leases:
     """The worker's side of the engine; `worker/port.py` describes it as the worker sees it."""
 
-    def __init__(self, parts: Parts, *, lease_s: float) -> None:
+    def __init__(self, parts: Parts, *, lease_s: float, poll_s: float) -> None:
         self._parts = parts
         self.lease_s = lease_s
+        self.quiet = Quiet.of(lease_s, poll_s)
         self._here: str | None = None
         """The worker in this process, once it has registered."""
         self._minds_silence = False
@@ -53,8 +54,8 @@ class Leases:
 
     async def register(self, info: WorkerInfo) -> float:
         """Keep what the worker here says of itself; returns how many seconds a lease holds."""
+        await register_worker(self._parts, info, self.quiet)
         self._here = info.worker_id if info.embedded else None
-        await register_worker(self._parts, info)
         return self.lease_s
 
     async def claim(self, worker_id: str, limit: int, wait_s: float) -> Sequence[Claim]:

@@ -4,9 +4,17 @@ import dataclasses
 import datetime as dt
 
 from jobservice.engine.parts import Parts
-from jobservice.errors import WorkerNotFound
+from jobservice.errors import WorkerElsewhere, WorkerNotFound
 from jobservice.model.placements import resources_words
-from jobservice.model.worker import ANYWHERE, Drain, Placement, Room, Worker, WorkerInfo
+from jobservice.model.worker import (
+    ANYWHERE,
+    Drain,
+    Placement,
+    Room,
+    Worker,
+    WorkerInfo,
+    WorkerState,
+)
 
 JUDGED_WORKERS = 1_000
 """How many are looked at for one that a job fits on."""
@@ -23,15 +31,51 @@ class Quiet:
     embedded: dt.timedelta
     """Of one in the process of a server, which has less to tell."""
 
+    @classmethod
+    def of(cls, lease_s: float, poll_s: float) -> "Quiet":
+        """One in the process of a server tells of itself once in this time, or more often."""
+        return cls(
+            elsewhere=dt.timedelta(seconds=lease_s),
+            embedded=dt.timedelta(seconds=lease_s + max(lease_s, poll_s)),
+        )
+
     def judged(self, worker: Worker, now: dt.datetime) -> Worker:
         """A worker with its state."""
         return worker.judged(now, self.embedded if worker.info.embedded else self.elsewhere)
 
 
-async def register_worker(parts: Parts, info: WorkerInfo) -> Worker:
-    """Keep what a worker says of itself. One that is drained stays so, whoever starts it again."""
+async def register_worker(parts: Parts, info: WorkerInfo, quiet: Quiet) -> Worker:
+    """Keep what a worker says of itself. One that is drained stays so, whoever starts it again.
+
+    Two workers of one id would each think that the leases of the other are its own lost ones. So one
+    with a copy of a data directory waits for as long as the other is heard of.
+
+    Raises:
+        WorkerElsewhere: a worker of this id was heard of from another origin, not long ago.
+    """
+    now = parts.clock.now()
     with parts.signals.outage.noted(parts.clock):
-        return await parts.store.register_worker(info, now=parts.clock.now())
+        known = await parts.store.register_worker(info, now=now)
+        if known.info.origin == info.origin:
+            return known
+        if quiet.judged(known, now).state is WorkerState.SILENT:
+            known = await parts.store.register_worker(info, now=now, instead_of=known)
+    if known.info.origin != info.origin:
+        raise _elsewhere(known, now)
+    return known
+
+
+def _elsewhere(known: Worker, now: dt.datetime) -> WorkerElsewhere:
+    worker_id, host = known.info.worker_id, known.info.host
+    ago_s = max(int((now - known.contact_at).total_seconds()), 0)
+    return WorkerElsewhere(
+        f"Worker {worker_id} was heard of {ago_s} s ago from another data directory, or another start"
+        f" of its host, {host}. If the data directory here is a copy, remove worker-id from it, and a"
+        " new id is made. If it was moved, or the host was started anew, this takes until the other is"
+        " SILENT.",
+        worker_id=worker_id,
+        host=host,
+    )
 
 
 async def drain_worker(parts: Parts, worker_id: str, reason: str) -> Worker:

@@ -107,6 +107,9 @@ class WorkerInfo:
     resources: Resources = Resources()
     embedded: bool = False
     """Whether it runs in the process of a server."""
+    origin: str = ""
+    """Where it is, in no form that means anything: this boot of its host, and its data directory. Two
+    that say one id from two origins have copies of one directory. Empty where that cannot be."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

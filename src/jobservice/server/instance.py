@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -86,7 +87,16 @@ def worker_id(data_dir: Path) -> str:
     return name
 
 
-def worker_info(settings: HostSettings, name: str, *, embedded: bool) -> WorkerInfo:
+def origin(data_dir: Path) -> str:
+    """Where a data directory is: the same for as long as the host runs and it is not moved or copied."""
+    at = data_dir.stat()
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return hashlib.sha256(f"{boot_id} {at.st_dev} {at.st_ino}".encode()).hexdigest()[:32]
+
+
+def worker_info(
+    settings: HostSettings, name: str, *, embedded: bool, origin: str = ""
+) -> WorkerInfo:
     """What the worker of this host says of itself.
 
     Raises:
@@ -109,6 +119,7 @@ def worker_info(settings: HostSettings, name: str, *, embedded: bool) -> WorkerI
         labels=pairs_of(settings.labels),
         resources=resources_of(has.items()),
         embedded=embedded,
+        origin=origin,
     )
 
 

@@ -3,7 +3,6 @@
 Beyond loopback TCP is served with TLS alone, to clients that have a certificate.
 """
 
-import datetime as dt
 import ipaddress
 from typing import Any
 
@@ -17,7 +16,6 @@ from jobservice.engine.claim import Leases
 from jobservice.engine.limits import Slots
 from jobservice.engine.parts import Parts
 from jobservice.engine.watch import ChangeFeed
-from jobservice.engine.workers import Quiet
 from jobservice.errors import SetupError
 from jobservice.server.calls import Calls
 from jobservice.server.health_service import HealthService
@@ -75,7 +73,7 @@ class Listener:
             OperationsService(parts),
             QueuesService(parts),
             LimitsService(parts, Slots(worker_id, settings.slots)),
-            WorkerService(parts, leases, _quiet(settings)),
+            WorkerService(parts, leases),
         )
         self._health = HealthService(SERVICE_NAMES)
         self._server: grpc.aio.Server | None = None
@@ -108,15 +106,6 @@ class Listener:
             self._health.leave()
             self._calls.drain()
             await self._server.stop(grace_s)
-
-
-def _quiet(settings: Settings) -> Quiet:
-    """A worker in the process of a server tells of itself once in this time, or more often."""
-    lease_s = settings.lease_s
-    return Quiet(
-        elsewhere=dt.timedelta(seconds=lease_s),
-        embedded=dt.timedelta(seconds=lease_s + max(lease_s, settings.poll_s)),
-    )
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, Any]]:

@@ -56,7 +56,9 @@ async def _work(settings: WorkerSettings) -> None:
     worker_id = instance.worker_id(settings.data_dir)
     files = AttemptFiles(settings.data_dir / "attempts")
     worker = Worker(
-        info=instance.worker_info(settings, worker_id, embedded=False),
+        info=instance.worker_info(
+            settings, worker_id, embedded=False, origin=instance.origin(settings.data_dir)
+        ),
         dispatcher=service,
         executor=executor,
         directory_of=files.directory,

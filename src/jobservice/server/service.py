@@ -52,9 +52,14 @@ class Service:
         files = AttemptFiles(settings.data_dir / "attempts")
         self._feed = feed
         self._worker_id = worker_id
-        self._leases = Leases(parts, lease_s=settings.lease_s)
+        self._leases = Leases(parts, lease_s=settings.lease_s, poll_s=settings.poll_s)
         self._worker = Worker(
-            info=instance.worker_info(settings, worker_id, embedded=True),
+            info=instance.worker_info(
+                settings,
+                worker_id,
+                embedded=True,
+                origin="" if settings.database is None else instance.origin(settings.data_dir),
+            ),
             dispatcher=self._leases,
             executor=executor,
             directory_of=files.directory,

@@ -20,10 +20,9 @@ from jobservice.wire import workers as wire
 class WorkerService:
     """The RPCs of `jobservice.v1.WorkerService`, named as in the proto. Workers are of no tenant."""
 
-    def __init__(self, parts: Parts, leases: Leases, quiet: workers.Quiet) -> None:
+    def __init__(self, parts: Parts, leases: Leases) -> None:
         self._parts = parts
         self._leases = leases
-        self._quiet = quiet
 
     def handlers(self, calls: Calls) -> grpc.GenericRpcHandler:
         """Every method of the service with its wrapper."""
@@ -32,7 +31,8 @@ class WorkerService:
     async def RegisterWorker(self, request: pb.RegisterWorkerRequest, tenant: str) -> Message:
         """Who a worker is."""
         del tenant
-        worker = await workers.register_worker(self._parts, wire.to_info(request.worker))
+        info = wire.to_info(request.worker, request.origin)
+        worker = await workers.register_worker(self._parts, info, self._leases.quiet)
         lease = dt.timedelta(seconds=self._leases.lease_s)
         return pb.RegisterWorkerResponse(worker=self._shown(worker), lease=times.duration(lease))
 
@@ -126,4 +126,4 @@ class WorkerService:
         )
 
     def _shown(self, worker: Worker) -> pb.Worker:
-        return wire.worker_message(self._quiet.judged(worker, self._parts.clock.now()))
+        return wire.worker_message(self._leases.quiet.judged(worker, self._parts.clock.now()))

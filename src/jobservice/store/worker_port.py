@@ -10,10 +10,22 @@ from jobservice.model.worker import Drain, Placement, Worker, WorkerInfo
 class WorkerStore(Protocol):
     """The verbs about workers. Those that are answered with a worker leave its state to the engine."""
 
-    async def register_worker(self, info: WorkerInfo, *, now: dt.datetime) -> Worker:
+    async def register_worker(
+        self, info: WorkerInfo, *, now: dt.datetime, instead_of: Worker | None = None
+    ) -> Worker:
         """Keep what a worker says of itself; one that is drained stays so.
 
         So does whether it minds silence, until its next contact.
+
+        Args:
+            info: What it says.
+            now: When it was heard of.
+            instead_of: One of the same id and another origin that is not heard of any more. Where it
+                was after all, nothing is kept.
+
+        Returns:
+            The worker as it is known. One of another origin than `info`, where both say one: it is in
+            the way, and nothing was kept.
         """
 
     async def note_contact(

@@ -32,7 +32,13 @@ def worker_row(info: WorkerInfo, now_us: int) -> Columns:
         resources_text(info.resources),
         info.embedded,
         now_us,
+        info.origin,
     )
+
+
+def origin_row(worker: Worker) -> Columns:
+    """The fields of `leave_origins`."""
+    return worker.info.worker_id, worker.info.origin, to_us(worker.contact_at)
 
 
 def worker_of(row: Columns) -> Worker:
@@ -49,12 +55,13 @@ def worker_of(row: Columns) -> Worker:
         contact_us,
         drain_us,
         drain_reason,
+        origin,
         running,
     ) = row
     since = instant_or_none(drain_us)
     said: dict[str, Any] = {"labels": parse_json(labels), "resources": resources_of(resources)}
     return Worker(
-        WorkerInfo(worker_id, host, version, slots, embedded=bool(embedded), **said),
+        WorkerInfo(worker_id, host, version, slots, embedded=bool(embedded), origin=origin, **said),
         registered_at=from_us(registered_us),
         contact_at=from_us(contact_us),
         drain=None if since is None else Drain(since, drain_reason),

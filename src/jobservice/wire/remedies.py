@@ -55,6 +55,7 @@ REMEDIES: Mapping[str, str] = {
     "Fence.attempt": "must be the number of an attempt, from 1",
     "Fence.epoch": "must be the number of a lease, from 1",
     "RegisterWorkerRequest.worker": "must be given",
+    "RegisterWorkerRequest.origin": "must be at most 64 characters",
     "ClaimJobsRequest.worker_id": _WORKER_ID,
     "ClaimJobsRequest.limit": "must be from 1 to 256",
     "ClaimJobsRequest.wait": "must be from 0 s to 60 s",

@@ -83,7 +83,7 @@ def placement_fields(placement: Placement) -> dict[str, Any]:
     return fields
 
 
-def to_info(message: worker_pb2.Worker) -> WorkerInfo:
+def to_info(message: worker_pb2.Worker, origin: str = "") -> WorkerInfo:
     """What a worker says of itself."""
     return WorkerInfo(
         worker_id=message.worker_id,
@@ -93,6 +93,7 @@ def to_info(message: worker_pb2.Worker) -> WorkerInfo:
         labels=dict(message.labels),
         resources=to_resources(message.resources),
         embedded=message.embedded,
+        origin=origin,
     )
 
 

@@ -75,7 +75,7 @@ class Worker:
         self._clock = clock
         self._log = logger("worker")
         self._lease_s = 0.0
-        """As the service said when the worker was registered."""
+        """As the service said when the worker was registered; 0 before."""
         self._poll_s = poll_s
         self._book = Book()
         self._ahead = Ahead(clock)
@@ -144,8 +144,9 @@ class Worker:
         with contextlib.suppress(TimeoutError, JobServiceError):
             async with asyncio.timeout(timeout_s):
                 await self._hand_back(list(self._book.pending))
-                live = await self._dispatcher.list_live(self._worker_id)
-                await self._account_for(self._unheld(live), only_unstarted=True)
+                if self._lease_s:  # else what the store has under this id may be another's
+                    live = await self._dispatcher.list_live(self._worker_id)
+                    await self._account_for(self._unheld(live), only_unstarted=True)
                 if stop_jobs and self._book.running and self._connected:
                     self._executor.stop(list(self._book.running))
                     await self._until_idle()

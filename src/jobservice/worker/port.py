@@ -24,7 +24,11 @@ class Dispatcher(Protocol):
     """The worker's side of the service. Every call may raise `Unavailable`: try it again."""
 
     async def register(self, info: WorkerInfo) -> float:
-        """Say who the worker is; returns how many seconds a lease holds."""
+        """Say who the worker is; returns how many seconds a lease holds.
+
+        Raises:
+            WorkerElsewhere: another one of this id is heard of, on another host or in another directory.
+        """
 
     async def claim(self, worker_id: str, limit: int, wait_s: float) -> Sequence[Claim]:
         """Lease up to `limit` jobs; waits up to `wait_s` for the first."""

@@ -93,7 +93,7 @@ class RemoteService:
     # --- the verbs ----------------------------------------------------------------------------
 
     async def register(self, info: WorkerInfo) -> float:
-        request = pb.RegisterWorkerRequest(worker=wire.info_message(info))
+        request = pb.RegisterWorkerRequest(worker=wire.info_message(info), origin=info.origin)
         answer = await self._call("RegisterWorker", request, is_sign_of_life=True)
         lease_s = times.to_timedelta(answer.lease).total_seconds()
         self._call_s = min(FIRST_CALL_S, lease_s * BEAT)

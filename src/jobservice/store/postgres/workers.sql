@@ -2,21 +2,31 @@
 
 -- fragment: worker_columns
 workers.worker_id, host, version, slots, workers.labels, resources, embedded, registered_us, contact_us,
-    drain_us, drain_reason
+    drain_us, drain_reason, origin
 
 -- name: register_workers
--- Put what workers say of themselves; whether they are drained, and mind silence, stays.
+-- Put what workers say of themselves; whether they are drained, and mind silence, stays. Nothing of one
+-- whose id somebody says elsewhere.
 INSERT INTO workers (
-    worker_id, host, version, slots, labels, resources, embedded, registered_us, contact_us
+    worker_id, host, version, slots, labels, resources, embedded, registered_us, contact_us, origin
 )
-SELECT worker_id, host, version, slots, labels, resources, embedded, now_us, now_us
+SELECT worker_id, host, version, slots, labels, resources, embedded, now_us, now_us, origin
 FROM (SELECT * FROM rows(
     worker_id text, host text, version text, slots bigint, labels text, resources text,
-    embedded boolean, now_us bigint)) AS said
+    embedded boolean, now_us bigint, origin text)) AS said
 ON CONFLICT (worker_id) DO UPDATE
 SET host = excluded.host, version = excluded.version, slots = excluded.slots,
     labels = excluded.labels, resources = excluded.resources, embedded = excluded.embedded,
-    contact_us = excluded.contact_us
+    contact_us = excluded.contact_us, origin = excluded.origin
+WHERE workers.origin IN ('', excluded.origin) OR excluded.origin = ''
+
+-- name: leave_origins
+-- Who said an id is not heard of any more: let another say it, unless that one was heard of just now.
+UPDATE workers
+SET origin = ''
+FROM (SELECT * FROM rows(worker_id text, origin text, contact_us bigint)) AS left_by
+WHERE workers.worker_id = left_by.worker_id AND workers.origin = left_by.origin
+    AND workers.contact_us = left_by.contact_us
 
 -- name: note_contacts
 -- Workers were heard of; their clocks or ours may have been set back.

@@ -5,16 +5,27 @@ import datetime as dt
 from collections.abc import Sequence
 
 from jobservice.model.worker import COMPANY, Drain, Worker, WorkerInfo
-from jobservice.store.verbs.transaction import Transaction, change
-from jobservice.store.worker_rows import drain_row, worker_of, worker_row
+from jobservice.store.verbs.transaction import Transaction
+from jobservice.store.worker_rows import drain_row, origin_row, worker_of, worker_row
 
 
-async def register_worker(tx: Transaction, calls: Sequence[tuple[WorkerInfo, int]]) -> list[Worker]:
-    """Keep what workers say of themselves; calls are pairs of that and the instant."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class RegisterCall:
+    """One call of `register_worker`."""
+
+    info: WorkerInfo
+    instead_of: Worker | None
+    now_us: int
+
+
+async def register_worker(tx: Transaction, calls: Sequence[RegisterCall]) -> list[Worker]:
+    """Keep what workers say of themselves, unless somebody says their ids elsewhere."""
     answers = []
-    for info, now_us in calls:
-        await change(tx, "register_workers", [worker_row(info, now_us)])
-        answers.append(await _found(tx, info.worker_id))
+    for call in calls:
+        if call.instead_of is not None:
+            await tx.write("leave_origins", [origin_row(call.instead_of)])
+        await tx.write("register_workers", [worker_row(call.info, call.now_us)])
+        answers.append(await _found(tx, call.info.worker_id))
     return answers
 
 

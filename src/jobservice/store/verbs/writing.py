@@ -252,8 +252,11 @@ class WritingStore(port.Store, Generic[AnyWriter]):
 
     # workers
 
-    async def register_worker(self, info: WorkerInfo, *, now: dt.datetime) -> Worker:
-        return await self._writer.run(workers.register_worker, (info, to_us(now)))
+    async def register_worker(
+        self, info: WorkerInfo, *, now: dt.datetime, instead_of: Worker | None = None
+    ) -> Worker:
+        call = workers.RegisterCall(info, instead_of, to_us(now))
+        return await self._writer.run(workers.register_worker, call)
 
     async def note_contact(
         self, worker_id: str, *, now: dt.datetime, minds_silence: bool = False

@@ -133,6 +133,12 @@ class RegisterWorkerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKER_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """Where the worker is, in no form that means anything to others: its data directory, and this start of its host.
+    While a worker of the same id is heard of from another origin, this one is refused with WORKER_ELSEWHERE: both
+    have copies of one data directory. Empty: anywhere.
+    """
     @_builtins.property
     def worker(self) -> _worker_pb2.Worker:
         """The worker. Fields that the service sets are ignored."""
@@ -141,10 +147,11 @@ class RegisterWorkerRequest(_message.Message):
         self,
         *,
         worker: _worker_pb2.Worker | None = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
