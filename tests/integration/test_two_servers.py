@@ -62,16 +62,33 @@ def test_one_with_the_data_directory_of_the_other_runs_nothing(
     _, back = servers
     with Client(back.unix_address) as client:
         job = running(client, client.create(SLEEP))
-        for directory in short_directory():
-            subprocess.run(["cp", "-a", f"{back.data_dir}/.", directory], check=True)
-            copy = Server(directory, "--slots", "2", env=SELDOM, database=back.database).start()
+        for copy in copy_of(back, slots=2):
             logged(copy, "worker_waits")
             with Client(copy.unix_address) as there:
                 assert there.get(job).state is State.RUNNING
-            copy.stop()
         assert (client.get(job).state, client.get(job).attempt_count) == (State.RUNNING, 1)
         assert client.wait(client.create(["true"]), timeout=30).state is State.SUCCEEDED
         assert client.cancel(job, wait=True).state is State.CANCELLED
+
+
+def test_one_with_the_data_directory_of_who_leads_does_not_lead(
+    servers: tuple[Server, Server],
+) -> None:
+    front, _ = servers
+    logged(front, "leads")
+    for copy in copy_of(front, slots=0):
+        with Client(copy.unix_address) as client:
+            assert client.wait(client.create(["true"]), timeout=30).state is State.SUCCEEDED
+        assert not list(copy.said("leads"))
+
+
+def copy_of(server: Server, *, slots: int) -> Iterator[Server]:
+    """One with a copy of the data directory, on the same database."""
+    for directory in short_directory():
+        subprocess.run(["cp", "-a", f"{server.data_dir}/.", directory], check=True)
+        copy = Server(directory, "--slots", str(slots), env=SELDOM, database=server.database)
+        yield copy.start()
+        copy.stop()
 
 
 def test_a_schedule_that_one_makes_the_other_fires(servers: tuple[Server, Server]) -> None:

@@ -40,7 +40,7 @@ def original_of(contents: journal.Contents, directory: str) -> str:
     written: str = contents.runner.get("directory", "")  # an older runner did not say
     try:
         with open(f"{written}/id", encoding="ascii") as file:
-            is_there = file.read() == contents.runner["data_id"]
+            is_there = file.read() == contents.runner.get("data_id")
         return written if is_there and not os.path.samefile(written, directory) else ""
     except (OSError, ValueError):
         return ""

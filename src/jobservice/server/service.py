@@ -53,13 +53,9 @@ class Service:
         self._feed = feed
         self._worker_id = worker_id
         self._leases = Leases(parts, lease_s=settings.lease_s, poll_s=settings.poll_s)
+        origin = "" if settings.database is None else instance.origin(settings.data_dir)
         self._worker = Worker(
-            info=instance.worker_info(
-                settings,
-                worker_id,
-                embedded=True,
-                origin="" if settings.database is None else instance.origin(settings.data_dir),
-            ),
+            info=instance.worker_info(settings, worker_id, embedded=True, origin=origin),
             dispatcher=self._leases,
             executor=executor,
             directory_of=files.directory,
@@ -75,7 +71,9 @@ class Service:
             held=self._worker.held_jobs,
             poll_s=settings.poll_s,
         )
-        self._leader = Leader(parts, server=worker_id, lease_s=settings.leader_lease_s)
+        self._leader = Leader(
+            parts, server=f"{worker_id} {origin[:8]}".strip(), lease_s=settings.leader_lease_s
+        )
         self._listener = Listener(settings, parts, feed, files, self._leases, worker_id=worker_id)
 
     async def listen(self) -> list[str]:
