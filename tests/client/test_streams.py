@@ -11,7 +11,7 @@ from jobservice import Client, Job, State
 from jobservice.blobs.port import Stream as Written
 from jobservice.client import streams
 from jobservice.client.values import LogChunk, Stream
-from jobservice.errors import InvalidRequest, NotFound, Unavailable
+from jobservice.errors import InvalidRequest, NotFound, ResumeTokenExpired, Unavailable
 from jobservice.model.event import Event, EventKind
 from jobservice.testing.wait import wait_until
 from jobservice.wire import messages as pb
@@ -91,6 +91,26 @@ def test_a_job_that_ends_while_a_snapshot_begins_again_is_told(
     monkeypatch.setattr(client, "_stream", broken)
     updates = client.watch()
     assert [next(updates).state for _ in range(2)] == [State.RUNNING, State.SUCCEEDED]
+
+
+def test_a_job_that_ends_before_a_watch_begins_again_that_was_forgotten_is_told(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = client._stream
+
+    def forgotten(*asked: Any) -> Iterator[pb.WatchJobsResponse]:
+        monkeypatch.setattr(client, "_stream", whole)
+        told = iter(whole(*asked))
+        yield next(told)  # an empty snapshot
+        job = client.create(ARGV)
+        yield next(told)
+        service.end(job.job_id)
+        client.wait(job)
+        raise ResumeTokenExpired
+
+    monkeypatch.setattr(client, "_stream", forgotten)
+    updates = client.watch()
+    assert [next(updates).state for _ in range(2)] == [State.QUEUED, State.SUCCEEDED]
 
 
 # --- logs -------------------------------------------------------------------------------------
@@ -251,3 +271,39 @@ def test_a_watch_that_is_resumed_behind_its_snapshot_repeats_nothing() -> None:
     assert cursor.is_news(pb.WatchJobsResponse(snapshot=pb.Job(job_id="j", revision=2)))
     assert [cursor.is_news(event(n)) for n in (1, 2, 3, 4)] == [False, False, True, True]
     assert cursor.is_news(event(4, EventKind.PROGRESS))
+
+
+def test_a_watch_that_begins_again_asks_for_what_the_new_snapshot_leaves_out() -> None:
+    cursor = streams.WatchCursor([])
+    done = pb.WatchJobsResponse(snapshot_complete=pb.SnapshotComplete(), resume_token="1")
+
+    def shown(job_id: str, state: State = State.QUEUED) -> pb.WatchJobsResponse:
+        return pb.WatchJobsResponse(snapshot=pb.Job(job_id=job_id, revision=1, state=int(state)))  # type: ignore[arg-type]
+
+    def event(job_id: str, kind: EventKind, state: State) -> pb.WatchJobsResponse:
+        told = pb.JobEvent(job_id=job_id, revision=2, kind=int(kind), state=int(state))  # type: ignore[arg-type]
+        return pb.WatchJobsResponse(event=told, resume_token="2")
+
+    def heard(*responses: pb.WatchJobsResponse) -> list[str]:
+        left_out: list[str] = []
+        for response in responses:
+            left_out += cursor.left_out(response)
+            cursor.is_news(response)
+            cursor.took(response)
+        return left_out
+
+    assert cursor.request().resume_token == ""
+    events = (
+        event("came", EventKind.CREATED, State.QUEUED),
+        event("ended", EventKind.SUCCEEDED, State.SUCCEEDED),
+        event("deleted", EventKind.DELETED, State.QUEUED),
+    )
+    assert heard(*map(shown, ("ended", "deleted", "waits", "lost")), done, *events) == []
+    assert cursor.request().resume_token == "2"
+    cursor.begin_again()
+    assert cursor.request().resume_token == ""
+    assert heard(shown("waits"), done) == ["came", "lost"]
+    heard(shown("came", State.SUCCEEDED), shown("lost", State.FAILED))
+    cursor.begin_again()
+    cursor.request()
+    assert heard(done) == ["waits"]

@@ -14,10 +14,16 @@ from jobservice.wire import convert
 from jobservice.wire import messages as pb
 
 _STREAMS = {1: Stream.STDOUT, 2: Stream.STDERR}
+_FINAL = frozenset(map(int, FINAL))
 
 
 class WatchCursor:
-    """A place in the changes of jobs."""
+    """A place in the changes of jobs.
+
+    A snapshot shows the jobs that are not final. So where a watch begins again with another one,
+    because the one before broke off or the service does not remember the place any more, the jobs that
+    it has told of and that ended meanwhile are in none: `left_out` names them.
+    """
 
     def __init__(self, job_ids: Sequence[str], resume_token: str = "") -> None:
         self._job_ids = list(job_ids)
@@ -25,13 +31,15 @@ class WatchCursor:
         """Of the last response behind the snapshot; empty before."""
         self._shown: dict[str, int] = {}
         """The revisions that jobs had in the snapshot, until a later one is told."""
-        self._begun: set[str] = set()
-        """The jobs of a snapshot that broke off which the next one has not shown."""
+        self._alive: set[str] = set()
+        """The jobs that were last told as not final."""
+        self._unseen: set[str] = set()
+        """Those of them, when the snapshot began, that it has not shown."""
 
     def request(self) -> pb.WatchJobsRequest:
         """The watch from here on; within the snapshot, from its beginning."""
         if not self.resume_token:
-            self._begun.update(self._shown)
+            self._unseen = set(self._alive)
             self._shown.clear()
         return pb.WatchJobsRequest(job_ids=self._job_ids, resume_token=self.resume_token)
 
@@ -41,24 +49,31 @@ class WatchCursor:
         A watch that is resumed right behind it tells again what happened while it was made.
         """
         if response.HasField("snapshot"):
-            self._shown[response.snapshot.job_id] = response.snapshot.revision
-            self._begun.discard(response.snapshot.job_id)
-        if not response.HasField("event") or response.event.job_id not in self._shown:
+            job = response.snapshot
+            self._shown[job.job_id] = job.revision
+            self._unseen.discard(job.job_id)
+            self._note(job.job_id, is_alive=job.state not in _FINAL)
+        if not response.HasField("event"):
             return True
-        event, shown = response.event, self._shown[response.event.job_id]
-        if event.revision > shown:
-            del self._shown[event.job_id]
-        return event.revision > shown or EventKind(event.kind) in UNNUMBERED
+        event, shown = response.event, self._shown.get(response.event.job_id, -1)
+        kind, is_later = EventKind(event.kind), event.revision > shown
+        if is_later:
+            self._shown.pop(event.job_id, None)
+        if is_later or kind is EventKind.DELETED:
+            is_alive = event.state not in _FINAL and kind is not EventKind.DELETED
+            self._note(event.job_id, is_alive=is_alive)
+        return is_later or kind in UNNUMBERED
+
+    def _note(self, job_id: str, *, is_alive: bool) -> None:
+        (self._alive.add if is_alive else self._alive.discard)(job_id)
 
     def left_out(self, response: pb.WatchJobsResponse) -> Sequence[str]:
-        """At the end of a snapshot: the jobs that one before it has shown, and that ended meanwhile."""
-        return sorted(self._begun) if response.HasField("snapshot_complete") else ()
+        """At the end of a snapshot: the jobs that were told of before, and that ended meanwhile."""
+        return sorted(self._unseen) if response.HasField("snapshot_complete") else ()
 
     def took(self, response: pb.WatchJobsResponse) -> None:
         """The response was handed on."""
         self.resume_token = response.resume_token or self.resume_token
-        if self.resume_token:
-            self._begun.clear()
 
     def begin_again(self) -> None:
         """The service does not remember this place any more: a new snapshot covers what is lost."""
