@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 import signal
 from collections.abc import Iterator
 
@@ -43,9 +44,14 @@ class Pair:
             client.delete(job)
 
     def directories(self, job: Job) -> list[str]:
-        """What is there of a job on the two hosts."""
-        hosts = self.front, self.back
-        return [str(each) for host in hosts for each in host.data_dir.rglob(f"{job.job_id}*")]
+        """What is there of a job on the two hosts; a host may be removing it."""
+        return [
+            f"{place}/{name}"
+            for host in (self.front, self.back)
+            for place, folders, _ in os.walk(host.data_dir)
+            for name in folders
+            if name.startswith(job.job_id)
+        ]
 
     def is_noted(self) -> bool:
         """Whether the store knows of something that is left."""
