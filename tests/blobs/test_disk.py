@@ -1,10 +1,12 @@
 """The reader of outputs: gaps, links, growth, and its agreement with the runner that writes."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -160,3 +162,26 @@ def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
         assert asyncio.run(files.remove([(JOB, 1)])) == [True]
     finally:
         subprocess.run(["rm", "-rf", tmp_path / JOB[1:7]], check=True)  # or pytest cannot
+
+
+def test_directories_may_go_while_others_are_removed(tmp_path: Path) -> None:
+    """A call that was given up goes on in its thread, beside the next one."""
+    files, stop = attempt(tmp_path), threading.Event()
+
+    def come_and_go() -> None:
+        other = files.directory("j" + "1" * 26, 1)
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                other.mkdir(parents=True)
+                other.rmdir()
+                other.parent.rmdir()
+
+    busy = threading.Thread(target=come_and_go)
+    busy.start()
+    try:
+        for _ in range(500):
+            asyncio.run(files.keep_only([(JOB, 1)]))
+    finally:
+        stop.set()
+        busy.join()
+    assert files.directory(JOB, 1).is_dir()

@@ -73,11 +73,12 @@ class AttemptFiles:
 
     def _keep_only(self, attempts: frozenset[tuple[str, int]]) -> None:
         kept = {self.directory(*each).name for each in attempts}
-        for directory in list(self._root.glob("*/*-*")):
-            if directory.name not in kept:
-                _remove_tree(directory)
-                with contextlib.suppress(OSError):
-                    directory.parent.rmdir()
+        for shard in _within(self._root):
+            for directory in _within(shard):
+                if directory.name not in kept:
+                    _remove_tree(directory)
+                    with contextlib.suppress(OSError):
+                        shard.rmdir()
 
     def _remove(self, jobs: Sequence[tuple[str, int]]) -> list[bool]:
         return [self._remove_job(job_id, attempts) for job_id, attempts in jobs]
@@ -91,6 +92,14 @@ class AttemptFiles:
         with contextlib.suppress(OSError):
             (self._root / job_id[1:7]).rmdir()
         return gone
+
+
+def _within(directory: Path) -> list[Path]:
+    """What is in a directory; nothing where it is none, or has gone just now."""
+    try:
+        return list(directory.iterdir())
+    except OSError:
+        return []
 
 
 def _remove_tree(top: Path) -> bool:
