@@ -8,6 +8,7 @@ from jobservice.errors import WorkerElsewhere, WorkerNotFound
 from jobservice.model.placements import resources_words
 from jobservice.model.worker import (
     ANYWHERE,
+    GRACE,
     Drain,
     Placement,
     Room,
@@ -43,6 +44,10 @@ class Quiet:
         """A worker with its state."""
         return worker.judged(now, self.embedded if worker.info.embedded else self.elsewhere)
 
+    def is_over(self, worker: Worker, now: dt.datetime) -> bool:
+        """Whether a worker is silent for so long that its leases are given to others, too."""
+        return self.judged(worker, now - GRACE * self.elsewhere).state is WorkerState.SILENT
+
 
 async def register_worker(parts: Parts, info: WorkerInfo, quiet: Quiet) -> Worker:
     """Keep what a worker says of itself. One that is drained stays so, whoever starts it again.
@@ -58,7 +63,7 @@ async def register_worker(parts: Parts, info: WorkerInfo, quiet: Quiet) -> Worke
         known = await parts.store.register_worker(info, now=now)
         if known.info.origin == info.origin:
             return known
-        if quiet.judged(known, now).state is WorkerState.SILENT:
+        if quiet.is_over(known, now):
             known = await parts.store.register_worker(info, now=now, instead_of=known)
     if known.info.origin != info.origin:
         raise _elsewhere(known, now)
@@ -71,8 +76,8 @@ def _elsewhere(known: Worker, now: dt.datetime) -> WorkerElsewhere:
     return WorkerElsewhere(
         f"Worker {worker_id} was heard of {ago_s} s ago from another data directory, or another start"
         f" of its host, {host}. If the data directory here is a copy, remove worker-id from it, and a"
-        " new id is made. If it was moved, or the host was started anew, this takes until the other is"
-        " SILENT.",
+        " new id is made. If it was moved, or the host was started anew, wait until nothing was heard"
+        " of the other for long enough.",
         worker_id=worker_id,
         host=host,
     )
