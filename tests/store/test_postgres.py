@@ -130,7 +130,7 @@ async def test_a_claim_that_waited_while_the_queue_was_emptied_finds_nothing(
 
     async def until_it_waits() -> None:
         while not await holder.fetchval("SELECT 1 FROM pg_locks WHERE NOT granted"):
-            pass
+            assert not waiting.done(), "it did not wait"
 
     await until_it_waits()
     await stores[0].request_stop([StopRequest(TENANT, job.job_id) for job in jobs], now=at(1))
