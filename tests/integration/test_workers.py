@@ -136,14 +136,21 @@ def test_a_worker_that_is_told_to_stops_its_jobs_and_hands_them_on(
 def test_a_copy_of_a_worker_waits_until_the_original_is_silent(
     server: Server, client: Client, tmp_path: Path
 ) -> None:
-    with at_work(server.tcp_address) as worker, copy_of(worker, server.tcp_address) as copy:
+    with contextlib.ExitStack() as stack:
+        worker = stack.enter_context(at_work(server.tcp_address))
         job, process = witness(client, tmp_path / "lock")
+        copy = stack.enter_context(copy_of(worker, server.tcp_address))
         for _ in range(2):
             copy.spawn()
             logged(copy, "worker_waits")
             assert "remove worker-id" in copy.log_path.read_text()
             copy.stop()
             copy.log_path.unlink()
+        known = (copy.data_dir / "worker-id").rename(copy.data_dir / "kept")
+        copy.start()
+        copy.stop()
+        known.rename(copy.data_dir / "worker-id")
+        copy.log_path.unlink()
         copy.spawn()
         logged(copy, "worker_waits")
         assert client.get(job).attempt_count == 1

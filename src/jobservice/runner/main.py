@@ -149,7 +149,7 @@ class Program:
         original = original_of(contents, self._directory)
         if original:
             log.say(f"this is a copy of {original}: what runs for that is left alone")
-            disown(contents, root)
+            disown(contents)
         self._data_id = self._read_data_id(afresh=bool(original))
         recovery = Recovery(
             contents,

@@ -46,11 +46,14 @@ def original_of(contents: journal.Contents, directory: str) -> str:
         return ""
 
 
-def disown(contents: journal.Contents, attempts_root: str) -> None:
-    """Give what a copied journal has running an end of our own, in the next that is written."""
-    for key, entry in contents.entries.items():
-        if entry.end is None:
-            entry.end = _lost_end(key, entry, attempts_root, "It ran for the original.")
+def disown(contents: journal.Contents) -> None:
+    """Forget what a copied journal has running: it runs for the original, which alone tells its end.
+
+    Where the store was copied, too, the worker ends the leases in it that its runner does not know.
+    """
+    running = [key for key, entry in contents.entries.items() if entry.end is None]
+    for key in running:
+        del contents.entries[key]
 
 
 class Recovery:
@@ -150,8 +153,7 @@ class Recovery:
     def report(self, attempts: Attempts) -> None:
         """Every attempt that had no end is lost now."""
         for key, entry in self._entries.items():
-            end = _lost_end(key, entry, self._root, "The runner that watched it died.")
-            attempts.end_lost(key, end)
+            attempts.end_lost(key, _lost_end(key, entry, self._root))
         self._entries = {}
 
     def announce(self, attempts: Attempts) -> None:
@@ -187,14 +189,14 @@ def _is_still(started: int) -> Callable[[int], bool]:
     return lambda pid: processes.start_time(pid) == started
 
 
-def _lost_end(key: str, entry: journal.Entry, attempts_root: str, message: str) -> End:
+def _lost_end(key: str, entry: journal.Entry, attempts_root: str) -> End:
     sizes = lost_sizes(_here(entry.directory, attempts_root))
     return End(
         key,
         LOST,
         entry.started_at_ns,
         time.time_ns(),
-        message=message,
+        message="The runner that watched it died.",
         stdout_bytes=sizes[0],
         stderr_bytes=sizes[1],
         dropped_bytes=sizes[2],
