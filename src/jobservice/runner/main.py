@@ -145,7 +145,6 @@ class Program:
         contents = journal.read(self._path("journal"))
         if contents.damaged:
             log.say(f"{contents.damaged} damaged lines of the journal were skipped")
-        root = os.path.abspath(self._flags.attempts)
         original = original_of(contents, self._directory)
         if original:
             log.say(f"this is a copy of {original}: what runs for that is left alone")
@@ -154,7 +153,7 @@ class Program:
         recovery = Recovery(
             contents,
             self._data_id,
-            root,
+            os.path.abspath(self._flags.attempts),
             self._boot_id,
             locks=[
                 self._path(name) for name in os.listdir(self._directory) if name.startswith(LOCKS)

@@ -153,7 +153,7 @@ class Recovery:
     def report(self, attempts: Attempts) -> None:
         """Every attempt that had no end is lost now."""
         for key, entry in self._entries.items():
-            attempts.end_lost(key, _lost_end(key, entry, self._root))
+            attempts.end_lost(key, _lost_end(key, entry))
         self._entries = {}
 
     def announce(self, attempts: Attempts) -> None:
@@ -189,8 +189,8 @@ def _is_still(started: int) -> Callable[[int], bool]:
     return lambda pid: processes.start_time(pid) == started
 
 
-def _lost_end(key: str, entry: journal.Entry, attempts_root: str) -> End:
-    sizes = lost_sizes(_here(entry.directory, attempts_root))
+def _lost_end(key: str, entry: journal.Entry) -> End:
+    sizes = lost_sizes(entry.directory)
     return End(
         key,
         LOST,
@@ -201,11 +201,3 @@ def _lost_end(key: str, entry: journal.Entry, attempts_root: str) -> End:
         stderr_bytes=sizes[1],
         dropped_bytes=sizes[2],
     )
-
-
-def _here(directory: str, attempts_root: str) -> str:
-    """Where the directory of an attempt is now, if all of them were moved or copied."""
-    if not directory:
-        return ""
-    job, attempt = directory.split("/")[-2:]
-    return f"{attempts_root}/{job}/{attempt}"
